@@ -1,0 +1,132 @@
+"""Rounding, Stochastic, Overflow, Flag: how a real number meets a format. Imports nothing of fpsim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from typing import Any, TypeVar
+
+import numpy as np
+
+MAX_RANDOM_BITS = 64
+
+
+class Rounding(StrEnum):
+    """Which neighbour an inexact value takes. "Even" and "odd" speak of the code."""
+
+    ties_to_even = "ties_to_even"  # the nearest; of two, the one whose code is even
+    ties_to_away = "ties_to_away"  # the nearest; of two, the one of larger magnitude
+    ties_to_zero = "ties_to_zero"  # the nearest; of two, the one of smaller magnitude
+    toward_zero = "toward_zero"  # the neighbour of smaller magnitude
+    toward_positive = "toward_positive"  # the larger neighbour
+    toward_negative = "toward_negative"  # the smaller neighbour
+    away_from_zero = "away_from_zero"  # the neighbour of larger magnitude
+    to_odd = "to_odd"  # the neighbour whose code is odd
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """Rounding away from zero with a probability that grows with the discarded fraction.
+
+    With ν the discarded fraction of the gap, N = `bits` and a random integer 0 ≤ R < 2^N,
+    the value goes away from zero when (IEEE P3109, interim report 4.0)
+
+    - variant A: ``floor(ν·2^N) + R >= 2^N``
+    - variant B: ``floor(ν·2^(N+1)) + 2·R + 1 >= 2^(N+1)``
+    - variant C: ``ties_to_even(ν·2^N) + R >= 2^N``
+
+    Parameters
+    ----------
+    bits : int, optional
+        N, 1 to 64. None: every discarded bit counts, down to 2^-64 of the gap, which is
+        variant A with 64 bits.
+    variant : {'A', 'B', 'C'}
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> fpsim.round([1.25] * 4, "float4_e2m1fn", rounding=fpsim.Stochastic(bits=2),
+    ...             random_bits=[0, 1, 2, 3])
+    array([1. , 1. , 1.5, 1.5])
+    """
+
+    bits: int | None = None
+    variant: str = "A"
+
+    def __post_init__(self) -> None:
+        if self.bits is not None:
+            if isinstance(self.bits, bool) or not isinstance(self.bits, (int, np.integer)):
+                raise TypeError(
+                    f"bits={self.bits!r} is not an integer; give 1 to {MAX_RANDOM_BITS}, or None "
+                    "to let every discarded bit count"
+                )
+            if not 1 <= self.bits <= MAX_RANDOM_BITS:
+                raise ValueError(
+                    f"bits={self.bits} is out of range; allowed is 1 to {MAX_RANDOM_BITS}, or None "
+                    "to let every discarded bit count"
+                )
+            object.__setattr__(self, "bits", int(self.bits))
+        if self.variant not in ("A", "B", "C"):
+            raise ValueError(f"variant={self.variant!r} is not one of 'A', 'B', 'C'")
+
+
+class Overflow(StrEnum):
+    """What becomes of values past the range, and of infinities the format lacks.
+
+    An unsigned format takes a value that rounds below zero to NaN under `infinity` and `nan`
+    (to 0 where it has no NaN), and to 0 under the saturating rules. A format without a zero
+    treats zero alike, with its smallest value in the place of 0.
+    """
+
+    # IEEE 754: to infinity, or to the largest finite value where the direction of rounding
+    # points back; a format without infinity answers with its largest finite value. (P3109: SatNone)
+    infinity = "infinity"
+    # The same, but a format without infinity answers NaN where it has one. (OCP FP8, ml_dtypes)
+    nan = "nan"
+    # Finite values clamp to the largest; infinities stay where the format has them. (SatPropagate)
+    saturate = "saturate"
+    # Infinities clamp too. (SatFinite)
+    saturate_infinities = "saturate_infinities"
+
+    @property
+    def saturates(self) -> bool:
+        """Whether finite values clamp."""
+        return self in (Overflow.saturate, Overflow.saturate_infinities)
+
+
+class Flag(IntFlag):
+    """IEEE 754's exceptions, with SoftFloat's numbers."""
+
+    inexact = 1  # the result differs from the exact value
+    underflow = 2  # inexact, and tiny: below min_normal once rounded (or before, by option)
+    overflow = 4  # past the largest finite value once rounded
+    divide_by_zero = 8  # an exact infinity from finite operands
+    invalid = 16  # no useful value: a signalling NaN, a sign or a zero the format lacks, inf − inf
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def _choose(parameter: str, value: Any, choices: type[_Choice]) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        allowed = ", ".join(repr(c.value) for c in choices)
+        raise ValueError(f"{parameter}={value!r} is not one of {allowed}") from None
+
+
+def parse_rounding(value: Any) -> Rounding | Stochastic:
+    """A `Rounding` from its name, or a `Stochastic` as it is (``'stochastic'``: every bit)."""
+    if isinstance(value, Stochastic):
+        return value
+    if value == "stochastic":
+        return Stochastic()
+    try:
+        return _choose("rounding", value, Rounding)
+    except ValueError as error:
+        raise ValueError(f"{error}, 'stochastic' or a fpsim.Stochastic") from None
+
+
+def parse_overflow(value: Any) -> Overflow:
+    """An `Overflow` from its name."""
+    return _choose("overflow", value, Overflow)
