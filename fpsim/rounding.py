@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-MAX_RANDOM_BITS = 64
+MAX_RANDOM_BITS = 32
 
 
 class Rounding(StrEnum):
@@ -38,9 +38,10 @@ class Stochastic:
     Parameters
     ----------
     bits : int, optional
-        N, 1 to 64. None: every discarded bit counts, down to 2^-64 of the gap, which is
-        variant A with 64 bits.
+        N, 1 to 32. None: every discarded bit counts, down to 2^-64 of the gap, which is
+        what N = 64 would be.
     variant : {'A', 'B', 'C'}
+        Which rule; without `bits` it must be 'A'.
 
     Examples
     --------
@@ -68,6 +69,11 @@ class Stochastic:
             object.__setattr__(self, "bits", int(self.bits))
         if self.variant not in ("A", "B", "C"):
             raise ValueError(f"variant={self.variant!r} is not one of 'A', 'B', 'C'")
+        if self.bits is None and self.variant != "A":
+            raise ValueError(
+                f"variant={self.variant!r} needs bits=N: the variants differ in how they cut the "
+                "discarded fraction to N bits, and bits=None cuts nothing; give bits, or variant='A'"
+            )
 
 
 class Overflow(StrEnum):

@@ -8,6 +8,7 @@ A real number is a `fractions.Fraction`. What rationals lack are the floats ``-0
 
 from __future__ import annotations
 
+import builtins
 import math
 from fractions import Fraction
 from typing import Any
@@ -123,7 +124,8 @@ def goes_up(
             return math.floor(fraction * whole) + random_bits >= whole
         if rounding.variant == "B":
             return math.floor(fraction * 2 * whole) + 2 * random_bits + 1 >= 2 * whole
-        return round(fraction * whole) + random_bits >= whole  # round() of a Fraction: ties to even
+        # Python rounds a Fraction's ties to even.
+        return builtins.round(fraction * whole) + random_bits >= whole
     match rounding:
         case Rounding.ties_to_even:
             return fraction > half or (fraction == half and below_is_odd)

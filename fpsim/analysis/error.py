@@ -1,0 +1,969 @@
+"""Error of any format on lognormal or sketched magnitudes: exact sums, closed form, best scale.
+
+Throughout, ``q`` is the nearest value of the format to a magnitude ``x`` (already scaled) and
+``delta = 1 - q / x``. Everything reported is a mean of ``|delta|``, ``delta`` or ``delta**2``
+under the density of x weighted with a power of x; for a lognormal that weight only moves the
+mean of ln x, so one engine serves every metric.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy
+
+from fpsim.analysis.sketch import CELL_BITS, Sketch
+from fpsim.format import Format
+from fpsim.rounding import Overflow, parse_overflow
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fpsim.analysis.lognormal import Lognormal
+
+    Floats = NDArray[np.float64]
+
+LN2 = math.log(2.0)
+
+
+class Metric(StrEnum):
+    """What is reported of the error of q against x, over the nonzero elements."""
+
+    relative = "relative"  # mean of |q - x| / x
+    nmse = "nmse"  # mean of (q - x)^2 over mean of x^2
+    sqnr = "sqnr"  # -10 log10(nmse), in dB
+    cosine = "cosine"  # cosine similarity of q and x: 1 is perfect
+    bias = "bias"  # mean of q over mean of x, less 1: negative where magnitudes shrink
+
+    def loss(self, value: float) -> float:
+        """`value` of this metric as a number that is smaller where the format is better.
+
+        Examples
+        --------
+        >>> from fpsim.analysis.error import Metric
+        >>> Metric.sqnr.loss(30.0) < Metric.sqnr.loss(20.0)
+        True
+        """
+        if math.isnan(value):
+            return math.inf
+        if self is Metric.sqnr:
+            return -value
+        if self is Metric.cosine:
+            return 1.0 - value
+        return abs(value)
+
+
+# The power of x that weights the mean behind each metric.
+_WEIGHT = {
+    Metric.relative: 0,
+    Metric.bias: 1,
+    Metric.nmse: 2,
+    Metric.sqnr: 2,
+    Metric.cosine: 2,
+}
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """Every metric of one format on one source; see `Metric`.
+
+    Attributes
+    ----------
+    relative, nmse, cosine, bias : float
+    underflow : float
+        Share of the nonzero elements that round to zero.
+    overflow : float
+        Share that lies past the largest finite value once rounded.
+    """
+
+    relative: float
+    nmse: float
+    cosine: float
+    bias: float
+    underflow: float
+    overflow: float
+
+    @property
+    def sqnr(self) -> float:
+        """Signal to quantisation noise in dB: ``-10 log10(nmse)``."""
+        return float(_decibels(np.float64(self.nmse)))
+
+    def value(self, metric: Metric | str) -> float:
+        """The value of one metric."""
+        return float(getattr(self, parse_metric(metric).value))
+
+
+def parse_metric(metric: Metric | str) -> Metric:
+    """A `Metric` from its name."""
+    try:
+        return Metric(metric)
+    except ValueError:
+        allowed = ", ".join(repr(m.value) for m in Metric)
+        raise ValueError(f"metric={metric!r} is not one of {allowed}") from None
+
+
+# Primitives ---------------------------------------------------------------------------------
+
+
+def mills_ratio(y: ArrayLike) -> Any:
+    """Upper tail of the standard normal over its density, ``(1 - Phi(y)) / phi(y)``.
+
+    Computed as ``sqrt(pi/2) erfcx(y / sqrt(2))``, which neither underflows nor cancels.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import mills_ratio
+    >>> round(float(mills_ratio(0.0)) ** 2, 4)  # pi / 2
+    1.5708
+    """
+    return math.sqrt(math.pi / 2) * scipy.special.erfcx(np.asarray(y) / math.sqrt(2.0))
+
+
+def tail_moment(z: ArrayLike, tilt: ArrayLike) -> Any:
+    """``E[exp(-tilt (Z - z)); Z > z]`` of a standard normal Z: the partial moment behind it all.
+
+    With ``ln X`` normal of standard deviation sigma and z the standard score of x, it is
+    ``E[(X/x)**-r; X > x]`` for ``tilt = r sigma``; by symmetry ``E[(X/x)**r; X < x]`` is
+    ``tail_moment(-z, r sigma)``. Completing the square gives ``phi(z) R(z + tilt)`` with R the
+    Mills ratio, used where its argument is positive, and ``exp(tilt z + tilt**2 / 2)
+    Phi(-z - tilt)``, used elsewhere: no factor leaves the range unless the result does.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import tail_moment
+    >>> float(tail_moment(0.0, 0.0))
+    0.5
+    """
+    z, tilt = np.asarray(z, dtype=np.float64), np.asarray(tilt, dtype=np.float64)
+    y = z + tilt
+    with np.errstate(over="ignore", invalid="ignore"):  # in the branch that is not taken
+        density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+        above = density * mills_ratio(np.maximum(y, 0.0))
+        below = np.exp(tilt * (z + 0.5 * tilt)) * scipy.special.ndtr(-y)
+    return np.where(y > 0, above, below)[()]
+
+
+# In-range constants and closed form -----------------------------------------------------------
+
+
+def in_range_constant(mantissa_bits: int) -> float:
+    """Mean relative error of rounding to nearest a log-uniform significand, C_M.
+
+    Over the cells between neighbouring significands a and b with midpoint c this is
+    ``log2 prod c**2 / (a b)`` (derived), close to ``1 / (8 ln2 2**M)``.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import in_range_constant
+    >>> round(in_range_constant(0), 6), round(in_range_constant(3), 6)
+    (0.169925, 0.022517)
+    """
+    k, lower = _significands(mantissa_bits)
+    if lower is None:
+        return (1 / (8 * k) - 7 / (768 * k**3)) / LN2
+    return float(np.sum(np.log1p(0.25 / (lower * (lower + 1)))) / LN2)
+
+
+def in_range_squared_constant(mantissa_bits: int) -> float:
+    """Normalised squared error of rounding to nearest a log-uniform significand, D_M.
+
+    ``D_M = 1 - (psi(2K + 1/2) - psi(K + 1/2)) / ln2`` with ``K = 2**M`` and the digamma psi
+    (derived), close to ``4**-M / (32 ln2)``. Without under- and overflow it is also the share
+    by which rounding to nearest shrinks magnitudes: the bias is ``-D_M`` and the cosine
+    ``sqrt(1 - D_M)``.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import in_range_squared_constant
+    >>> round(in_range_squared_constant(0), 6)
+    0.038203
+    """
+    k, lower = _significands(mantissa_bits)
+    if lower is None:
+        return (1 / (32 * k**2) - 7 / (1024 * k**4)) / LN2
+    # ln(b/a) - 1/c = 2 (atanh u - u) with u = 1 / (a + b): the series has no cancellation.
+    u = 1 / (2 * lower + 1)
+    return float(sum(np.sum(2 * u ** (2 * j + 1) / (2 * j + 1)) for j in range(1, 20)) / LN2)
+
+
+def in_range_stochastic_constant(mantissa_bits: int) -> float:
+    """Mean squared relative error of stochastic rounding of a log-uniform significand, V_M.
+
+    ``V_M = sum (b/a - a/b) / (2 ln2) - 1`` over neighbouring significands a and b (derived),
+    close to ``4**-M / (16 ln2)``.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import in_range_stochastic_constant
+    >>> round(in_range_stochastic_constant(0), 6)
+    0.082021
+    """
+    k, lower = _significands(mantissa_bits)
+    if lower is None:
+        return (1 / (16 * k**2) - 1 / (128 * k**4)) / LN2
+    u = 1 / (2 * lower + 1)
+    terms = (2 * u ** (2 * j + 1) * (2 * j / (2 * j + 1)) for j in range(1, 20))
+    return float(sum(np.sum(term) for term in terms) / LN2)
+
+
+def _significands(mantissa_bits: int) -> tuple[float, Floats | None]:
+    """K = 2**M, and the integers K to 2K - 1 where they are few enough to be summed over."""
+    if isinstance(mantissa_bits, bool) or not isinstance(mantissa_bits, (int, np.integer)):
+        raise TypeError(f"mantissa_bits={mantissa_bits!r} is not an integer; give 0 or more")
+    if mantissa_bits < 0:
+        raise ValueError(f"mantissa_bits={mantissa_bits} is negative; give 0 or more")
+    k = 2.0 ** int(mantissa_bits)
+    return k, (np.arange(k, 2 * k) if mantissa_bits <= 10 else None)
+
+
+def closed_form_error(
+    sigma_log2: ArrayLike,
+    exponent_bits: int,
+    mantissa_bits: int,
+    offset: ArrayLike = 0.0,
+    constant: str = "simple",
+) -> Any:
+    """Mean relative error of an idealised format on lognormal data, in closed form.
+
+    The format has levels from ``2**-Emax`` to ``2**Emax`` with ``Emax = 2**(exponent_bits-1)``,
+    flushes what lies below and saturates above. With ``d = (Emax - c) / s``,
+    ``l = (-Emax - c) / s``, ``L = s ln2`` and R the Mills ratio, the error is
+    ``C (Phi(d) - Phi(l)) + Phi(l) + Phi(-d) - phi(d) R(d + L)``: rounding, underflow and
+    overflow. The model is that of Chmiel et al., "Neural gradients are near-lognormal"
+    (arXiv 2006.08173); this form is derived. At ``c = 0`` it equals the form with error
+    functions and a factor ``2**Emax``, which overflows where this one does not.
+
+    Parameters
+    ----------
+    sigma_log2 : array_like
+        s, the standard deviation of log2 of the data, positive.
+    exponent_bits, mantissa_bits : int
+    offset : array_like
+        c, the mean of log2 of the scaled data.
+    constant : {'simple', 'exact'}
+        In-range error C: ``1 / (8 ln2 2**M)``, or `in_range_constant`.
+
+    Returns
+    -------
+    float64 scalar or array
+
+    Examples
+    --------
+    >>> from fpsim.analysis.error import closed_form_error
+    >>> round(float(closed_form_error(2.0, 3, 2, offset=0.487, constant="exact")), 4)
+    0.0695
+    """
+    s, c = np.asarray(sigma_log2, dtype=np.float64), np.asarray(offset, dtype=np.float64)
+    if not (np.isfinite(s) & (s > 0)).all():
+        raise ValueError(
+            f"sigma_log2={sigma_log2!r} must be finite and positive; for a point mass use "
+            "expected_error(Lognormal(mu, 0), fmt)"
+        )
+    if isinstance(exponent_bits, bool) or not isinstance(exponent_bits, (int, np.integer)):
+        raise TypeError(f"exponent_bits={exponent_bits!r} is not an integer; give 1 or more")
+    if exponent_bits < 1:
+        raise ValueError(f"exponent_bits={exponent_bits} is out of range; give 1 or more")
+    if constant not in ("simple", "exact"):
+        raise ValueError(f"constant={constant!r} is not one of 'simple', 'exact'")
+    in_range = in_range_constant(mantissa_bits)
+    if constant == "simple":
+        in_range = 2.0**-mantissa_bits / (8 * LN2)
+    emax = 2.0 ** (exponent_bits - 1)
+    d, low = (emax - c) / s, (-emax - c) / s
+    ndtr = scipy.special.ndtr
+    # Phi(d) - Phi(l), from the side on which both are small.
+    inside = np.where(low > 0, ndtr(-low) - ndtr(-d), ndtr(d) - ndtr(low))
+    return (in_range * inside + ndtr(low) + ndtr(-d) - tail_moment(d, s * LN2))[()]
+
+
+# Lognormal data: exact sums -------------------------------------------------------------------
+
+_WINDOW = 16.0  # beyond this many sigma lies less than 1e-57 of the data
+_PANEL = 0.25  # longest panel of the quadrature, in units of min(sigma, 1)
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(5)
+_MIN_BLOCK_BITS = 7
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Intervals ``x = exp(anchor) (1 + t)``, ``start < t < stop``, of one kind of error each.
+
+    With ``spacing`` 0, all of the interval rounds to its anchor. Otherwise it is a block that
+    runs from level to level, so finely spaced that the error is uniform there; `spacing` is
+    that of the levels over the anchor.
+    """
+
+    anchor: Floats
+    start: Floats
+    stop: Floats
+    spacing: Floats
+
+
+def _significand(code: int, fmt: Format) -> tuple[int, int]:
+    """A positive magnitude code's value as (integer significand, exponent of its unit)."""
+    exponent, mantissa = divmod(code, 1 << fmt.mantissa_bits)
+    if exponent == 0 and fmt.zero:
+        return mantissa, fmt.quantum_exponent
+    return (1 << fmt.mantissa_bits) + mantissa, exponent - fmt.bias - fmt.mantissa_bits
+
+
+def _log_value(code: int, fmt: Format) -> float:
+    """Natural logarithm of a positive magnitude code's value."""
+    significand, exponent = _significand(code, fmt)
+    return math.log(significand) + exponent * LN2
+
+
+def _smallest_code(fmt: Format) -> int:
+    """Code of the smallest positive value."""
+    if not fmt.zero:
+        return 0
+    return 1 if fmt.subnormals else 1 << fmt.mantissa_bits
+
+
+def _log_limit(fmt: Format) -> float:
+    """Natural logarithm of the midpoint between `max` and what would follow it."""
+    significand, exponent = _significand(fmt.max_code, fmt)
+    return math.log(significand + 0.5) + exponent * LN2
+
+
+def _code_below(log2_x: float, fmt: Format) -> int:
+    """The largest magnitude code whose value is at most 2**log2_x, but for rounding."""
+    exponent = math.floor(log2_x)
+    if exponent < fmt.emin:
+        return int(2.0 ** (log2_x - fmt.quantum_exponent)) if fmt.subnormals else 0
+    mantissa = int(2.0 ** (log2_x - exponent + fmt.mantissa_bits))
+    return ((exponent - fmt.emin + fmt.zero - 1) << fmt.mantissa_bits) + mantissa
+
+
+def _pieces(low: float, high: float, sigma: float, fmt: Format) -> _Pieces:
+    """The pieces of the rounding error between exp(low) and exp(high)."""
+    # Levels at least min(sigma, 1) / 128 apart are taken one by one, the rest in blocks.
+    block_bits = max(_MIN_BLOCK_BITS, math.ceil(math.log2(128 / sigma)))
+    first, last = _smallest_code(fmt), fmt.max_code
+    if block_bits <= fmt.mantissa_bits:
+        last = min(1 << block_bits, last) if fmt.subnormals else first
+    near = max(first, min(last, _code_below(low / LN2, fmt) - 1))
+    far = min(last, max(near, _code_below(high / LN2, fmt) + 2))
+
+    exponent, mantissa = divmod(near, 1 << fmt.mantissa_bits)
+    step, mantissa_ = np.divmod(mantissa + np.arange(far - near + 1), 1 << fmt.mantissa_bits)
+    exponents = exponent + step
+    below = (exponents == 0) & fmt.zero
+    significand = mantissa_ + np.where(below, 0.0, 2.0**fmt.mantissa_bits)
+    unit = np.where(below, fmt.emin, exponents - fmt.bias) - fmt.mantissa_bits
+    level = np.log(significand) + unit * LN2
+    # Half the distance to the neighbours, over the level.
+    above = 0.5 / significand
+    binade_starts = (mantissa_ == 0) & (exponents > fmt.zero)
+    beneath = np.where(binade_starts, above / 2, above)
+    if near == first:
+        beneath[0] = 0.5  # to half of the smallest value
+    if far == fmt.max_code:
+        above[-1] = 1.0  # past the range, as far as twice the largest
+    elif far == last:
+        above[-1] = 0.0  # a block begins here
+    zero = np.zeros_like(level)
+    parts = [(level, -beneath, zero, zero), (level, zero, above, zero)]
+
+    if last < fmt.max_code:
+        significand_, unit_ = _significand(last, fmt)
+        start = max(unit_ + significand_.bit_length() - 1, math.floor(low / LN2))
+        e = np.arange(start, min(fmt.emax, math.ceil(high / LN2)) + 1, dtype=np.float64)
+        spacing = 2.0 ** -np.minimum(fmt.mantissa_bits, e - fmt.quantum_exponent)
+        top_significand, _ = _significand(fmt.max_code, fmt)
+        top = math.ldexp(top_significand, 1 - top_significand.bit_length()) - 1
+        stop = np.where(e == fmt.emax, top, 1.0)
+        parts.append((e * LN2, np.zeros_like(e), stop, spacing))
+        one = np.ones(1)
+        parts.append((_log_value(fmt.max_code, fmt) * one, 0 * one, one, 0 * one))
+    return _Pieces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
+    """Means of |delta|, delta and delta**2, shape (3, len(mu)), of scaled lognormal magnitudes.
+
+    `mu` is in ascending order. Each interval that rounds to one level is integrated by Gauss's
+    rule on panels short enough that it is exact to rounding error; a difference of closed forms
+    would cancel where levels are close. Below the smallest and above the largest level, where
+    nothing cancels, the integral is in closed form. Blocks take the mean error of uniform
+    rounding and the Euler-Maclaurin terms of their ends, which leaves about 1e-11 of the result.
+    """
+    if sigma == 0:
+        return _point_moments(mu, fmt)
+    if len(mu) > 1 and mu[-1] - mu[0] > 2 * _WINDOW * sigma:
+        halves = np.array_split(mu, 2)
+        return np.concatenate([_moments(half, sigma, fmt) for half in halves], axis=1)
+    low, high = mu[0] - _WINDOW * sigma, mu[-1] + _WINDOW * sigma
+    moments = np.zeros((3, len(mu)))
+    pieces = _pieces(low, high, sigma, fmt)
+
+    with np.errstate(over="ignore"):
+        start = np.maximum(pieces.start, np.expm1(low - pieces.anchor))
+        stop = np.minimum(pieces.stop, np.expm1(high - pieces.anchor))
+    kept = stop > start
+    start, stop = start[kept], stop[kept]
+    anchor, spacing = pieces.anchor[kept], pieces.spacing[kept]
+    if len(start):
+        longest = _PANEL * min(sigma, 1.0)
+        panels = np.ceil((np.log1p(stop) - np.log1p(start)) / longest).astype(np.int64)
+        index = np.repeat(np.arange(len(panels)), panels)
+        part = np.arange(len(index)) - np.repeat(np.cumsum(panels) - panels, panels)
+        width = ((stop - start) / panels)[index]
+        t = (start[index] + width * part)[:, None] + width[:, None] * (0.5 + 0.5 * _NODES)
+        ln_x = (anchor[index][:, None] + np.log1p(t)).ravel()
+        weight = 0.5 * width[:, None] * _NODE_WEIGHTS / ((1 + t) * sigma)
+        spread = spacing[index][:, None]
+        delta = t / (1 + t)
+        if spacing.any():
+            one_level = spread == 0
+            ratio = spread / (1 + t)
+            first = np.where(one_level, delta, 0.0)
+            absolute = np.where(one_level, np.abs(delta), ratio / 4)
+            second = np.where(one_level, delta**2, ratio**2 / 12)
+        else:
+            first, absolute, second = delta, np.abs(delta), delta**2
+        columns = np.stack([(weight * f).ravel() for f in (absolute, first, second)], axis=1)
+        moments += (_density((ln_x - mu[:, None]) / sigma) @ columns).T
+        moments += _block_ends(mu, sigma, pieces)
+
+    # Below: flushed to zero (delta = 1), or up to a smallest value that is more than twice x.
+    smallest = _log_value(_smallest_code(fmt), fmt)
+    z = (smallest - LN2 - mu) / sigma
+    if fmt.zero:
+        moments += scipy.special.ndtr(z)
+    else:
+        with np.errstate(over="ignore"):
+            n0, n1, n2 = (2.0**r * tail_moment(-z, -r * sigma) for r in range(3))
+        finite = n1 < 1e300  # beyond it the moments are infinite for any purpose
+        n1, n2 = np.where(finite, n1, 0.0), np.where(finite & (n2 < 1e300), n2, np.inf)
+        mean = np.where(finite, n1 - n0, np.inf)
+        moments += np.stack([mean, -mean, n2 - 2 * n1 + n0])
+    # Above twice the largest value.
+    z = (_log_value(fmt.max_code, fmt) + LN2 - mu) / sigma
+    n0, n1, n2 = (0.5**r * tail_moment(z, r * sigma) for r in range(3))
+    moments += np.stack([n0 - n1, n0 - n1, n0 - 2 * n1 + n2])
+    return moments
+
+
+def _density(z: Floats) -> Floats:
+    """The standard normal density."""
+    return np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _block_ends(mu: Floats, sigma: float, pieces: _Pieces) -> Floats:
+    """What a block's mean errors leave out, from the density and its slope at the block's ends.
+
+    For levels w apart from a to b and a smooth g, summing Fourier series of the error term by
+    term gives (derived) ``int |e| g = w/4 int g - w**3/192 [g']``,
+    ``int e g = -w**2/24 [g] + 7 w**4/5760 [g'']`` and
+    ``int e**2 g = w**2/12 int g - 7 w**4/2880 [g']``; here g is the density of x over x,
+    and over x squared for the last.
+    """
+    blocks = pieces.spacing > 0
+    anchor, spacing = pieces.anchor[blocks], pieces.spacing[blocks]
+    moments = np.zeros((3, len(mu)))
+    for sign, t in ((-1.0, pieces.start[blocks]), (1.0, pieces.stop[blocks])):
+        r = spacing / (1 + t)
+        z = (anchor + np.log1p(t) - mu[:, None]) / sigma
+        slope = z / sigma
+        density = sign * _density(z) / sigma
+        moments[0] += (density * r**3 * (2 + slope)).sum(axis=1) / 192
+        curvature = (2 + slope) * (3 + slope) - sigma**-2
+        moments[1] += (density * (7 * r**4 * curvature / 5760 - r**2 / 24)).sum(axis=1)
+        moments[2] += 7 * (density * r**4 * (3 + slope)).sum(axis=1) / 2880
+    return moments
+
+
+def _point_moments(mu: Floats, fmt: Format) -> Floats:
+    """`_moments` of point masses at exp(mu)."""
+    exponent = np.floor(mu / LN2)
+    x = np.exp(mu - exponent * LN2)
+    delta = 1 - _nearest(x, exponent.astype(np.int64), fmt) / x
+    return np.stack([np.abs(delta), delta, delta**2])
+
+
+def _values(metric: Metric, moments: Floats) -> Floats:
+    """The metric, from means of |delta|, delta and delta**2 with its weight."""
+    absolute, first, second = moments
+    if metric is Metric.relative:
+        return absolute
+    if metric is Metric.bias:
+        return -first
+    if metric is Metric.nmse:
+        return second
+    if metric is Metric.sqnr:
+        return _decibels(second)
+    return _cosine(1 - first, 1 - 2 * first + second)
+
+
+def _decibels(nmse: Any) -> Any:
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(nmse) + 0.0
+
+
+def _cosine(product: Any, square: Any) -> Any:
+    """From means of x q and q q over that of x x; 0 where everything is flushed."""
+    square = np.maximum(square, np.finfo(float).tiny)
+    return np.clip(np.maximum(product, 0.0) / np.sqrt(square), 0.0, 1.0)
+
+
+def _share_below(log_threshold: float, mu: float, sigma: float) -> float:
+    if sigma == 0:
+        return float(mu <= log_threshold)
+    return float(scipy.special.ndtr((log_threshold - mu) / sigma))
+
+
+def _lognormal_summary(mu: float, sigma: float, fmt: Format) -> ErrorSummary:
+    """`mu` is that of the scaled data."""
+    moments = _moments(mu + np.arange(3) * sigma**2, sigma, fmt)
+    zero = _log_value(_smallest_code(fmt), fmt) - LN2
+    return ErrorSummary(
+        relative=float(_values(Metric.relative, moments[:, 0])),
+        nmse=float(_values(Metric.nmse, moments[:, 2])),
+        cosine=float(_values(Metric.cosine, moments[:, 2])),
+        bias=float(_values(Metric.bias, moments[:, 1])),
+        underflow=_share_below(zero, mu, sigma) if fmt.zero else 0.0,
+        overflow=_share_below(-_log_limit(fmt), -mu, sigma),
+    )
+
+
+# Sketched data: exact sums --------------------------------------------------------------------
+
+_FINE = 32  # half-steps between levels in one cell from which the error counts as uniform
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What error sums need of a sketch; significands in [1, 2), times ``2**exponent``."""
+
+    exponent: NDArray[np.int64]
+    lower: Floats
+    mean: Floats
+    variance: Floats
+    is_point: NDArray[np.bool_]
+    counts: Floats
+    largest: float
+
+    @classmethod
+    def of(cls, sketch: Sketch) -> _Cells:
+        if sketch.nonzero == 0:
+            raise ValueError(
+                "sketch has no finite nonzero element, so there is no error to speak of; "
+                "sketch data with at least one"
+            )
+        variance = sketch.variances
+        return cls(
+            exponent=sketch.exponents,
+            lower=1 + (sketch.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS,
+            mean=sketch.means,
+            variance=variance,
+            is_point=point_cells(sketch, variance),
+            counts=sketch.counts.astype(np.float64),
+            largest=sketch.largest,
+        )
+
+
+def point_cells(sketch: Sketch, variance: Floats | None = None) -> NDArray[np.bool_]:
+    """Cells of a sketch whose elements are all equal, but for the sketch's own resolution."""
+    variance = sketch.variances if variance is None else variance
+    return variance < 2.0**-66
+
+
+def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Floats:
+    """The saturating nearest value to ``significand * 2**exponent > 0``, over ``2**exponent``."""
+    top = exponent + np.frexp(significand)[1] - 1
+    unit = np.maximum(top, fmt.emin) - fmt.mantissa_bits - exponent
+    steps = np.ldexp(significand, -unit)
+    rounded = np.rint(steps)
+    if fmt.mantissa_bits == 0:  # then the exponent decides which code is even
+        rounded = np.where((steps == 1.5) & ((top - fmt.emin + fmt.zero) % 2 == 0), 1.0, rounded)
+    level = np.ldexp(rounded, unit)
+    if not fmt.subnormals:
+        smallest = np.ldexp(1.0, fmt.emin - exponent)
+        up = significand > smallest / 2 if fmt.zero else True
+        level = np.where(top < fmt.emin, np.where(up, smallest, 0.0), level)
+    maximum, maximum_unit = _significand(fmt.max_code, fmt)
+    return np.minimum(level, np.ldexp(float(maximum), maximum_unit - exponent))
+
+
+def _unit(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> NDArray[np.int64]:
+    """Exponent, over ``2**exponent``, of the distance between levels here (or a divisor of it)."""
+    top = exponent + np.frexp(significand)[1] - 1
+    unit = np.maximum(top, fmt.emin) - fmt.mantissa_bits
+    if not fmt.subnormals:
+        unit = np.where(top < fmt.emin, fmt.emin, unit)
+    return unit - exponent
+
+
+def _uniform_errors(
+    lower: Floats, upper: Floats, exponent: NDArray[np.int64], fmt: Format
+) -> Floats:
+    """Means of |e|/x, e, e*e and x*e, e = x - q, for x uniform on intervals below 1/64 of x.
+
+    Exact, piece by piece between levels and boundaries; where the pieces of an interval are
+    many, the mean over whole steps (its relative error is the step over the interval).
+    """
+    maximum, maximum_unit = _significand(fmt.max_code, fmt)
+    saturated = lower >= np.ldexp(float(maximum), maximum_unit - exponent)
+    unit = _unit(lower, exponent, fmt)
+    half = np.ldexp(1.0, unit - 1)
+    first = np.floor(lower / half)
+    pieces = np.where(saturated, 1, np.ceil(upper / half) - first)
+    middle = (lower + upper) / 2
+    square = (2 * half) ** 2 / 12
+    means = np.stack([half / 2 / middle, 0 * square, square, square])
+
+    few = pieces <= _FINE
+    if few.any():
+        low, high, half = lower[few, None], upper[few, None], half[few, None]
+        count = int(pieces[few].max())
+        edges = np.clip((first[few, None] + np.arange(count + 1)) * half, low, high)
+        edges[:, :1], edges[:, -1:] = low, high
+        width = np.diff(edges)[..., None]
+        offset = 0.5 + np.array([-0.5, 0.5]) / math.sqrt(3.0)  # Gauss's rule of two nodes
+        x = edges[:, :-1, None] + width * offset
+        e = x - _nearest(x, exponent[few, None, None], fmt)
+        weight = width / (2 * (high - low)[..., None])
+        for row, f in enumerate((np.abs(e) / x, e, e * e, x * e)):
+            means[row, few] = (weight * f).sum(axis=(1, 2))
+    return means
+
+
+def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
+    factor, shift = math.frexp(scale)
+    factor, shift = 2 * factor, shift - 1
+    exponent = cells.exponent + shift
+    mean, variance = cells.mean * factor, cells.variance * factor**2
+    lower, upper = cells.lower * factor, (cells.lower + 2.0**-CELL_BITS) * factor
+    maximum, maximum_unit = _significand(fmt.max_code, fmt)
+
+    # As if all of the cell rounded to one level ...
+    q = _nearest(mean, exponent, fmt)
+    e = mean - q
+    errors = np.stack(
+        [
+            np.abs(e - q * variance / mean**2) / mean,
+            e,
+            e**2 + variance,
+            mean * e + variance,
+        ]
+    )
+    # ... which is so unless a level or a boundary between two lies inside.
+    unit = _unit(lower, exponent, fmt)
+    steps = np.ceil(np.ldexp(upper, 1 - unit)) - np.floor(np.ldexp(lower, 1 - unit))
+    top = np.ldexp(float(maximum), maximum_unit - exponent)
+    cut = np.flatnonzero((steps > 1) & (lower < top) & ~cells.is_point)
+    spread = np.sqrt(3 * variance)
+    if len(cut):
+        # Uniform with the cell's own mean and variance, and apart where the range ends inside.
+        a, b, end = mean[cut] - spread[cut], mean[cut] + spread[cut], top[cut]
+        inside = np.clip((end - a) / (b - a), 0.0, 1.0)
+        errors[:, cut] = inside * _uniform_errors(
+            a, np.where(inside > 0, np.minimum(b, end), b), exponent[cut], fmt
+        )
+        past = inside < 1
+        if past.any():
+            rows = cut[past]
+            errors[:, rows] += (1 - inside[past]) * _uniform_errors(
+                np.maximum(a, end)[past], b[past], exponent[rows], fmt
+            )
+
+    def share_below(significand: int, unit: int, ties: bool) -> float:
+        threshold = np.ldexp(float(significand), unit - exponent)
+        within = np.clip((threshold - mean + spread) / np.maximum(2 * spread, 1e-300), 0.0, 1.0)
+        share = np.where(upper <= threshold, 1.0, np.where(lower >= threshold, 0.0, within))
+        at_point = mean <= threshold if ties else mean < threshold
+        return float(np.where(cells.is_point, at_point, share) @ cells.counts / total)
+
+    counts, total = cells.counts, cells.counts.sum()
+    reference = int(exponent[-1])
+    weight = counts * np.ldexp(1.0, np.maximum(exponent - reference, -1000))
+    weight2 = counts * np.ldexp(1.0, np.maximum(2 * (exponent - reference), -1000))
+    xx = weight2 @ (mean**2 + variance)
+    smallest, smallest_unit = _significand(_smallest_code(fmt), fmt)
+    # A tie rounds to the even code: 0, not the smallest value; past the range if `max` is odd.
+    return ErrorSummary(
+        relative=float(counts @ errors[0] / total),
+        nmse=float(weight2 @ errors[2] / xx),
+        cosine=float(
+            _cosine(*(1 - weight2 @ f / xx for f in (errors[3], 2 * errors[3] - errors[2])))
+        ),
+        bias=float(-(weight @ errors[1]) / (weight @ mean)),
+        underflow=share_below(smallest, smallest_unit - 1, ties=True) if fmt.zero else 0.0,
+        overflow=1 - share_below(2 * maximum + 1, maximum_unit - 1, ties=fmt.max_code % 2 == 0),
+    )
+
+
+# Either source --------------------------------------------------------------------------------
+
+
+def error_summary(
+    source: Lognormal | Sketch,
+    fmt: Any,
+    scale: float = 1.0,
+    overflow: Overflow | str = "saturate",
+) -> ErrorSummary:
+    """Every metric of rounding ``x * scale`` to nearest and dividing by `scale` again.
+
+    Zeros in the data change none of the metrics and are left out; signs do not matter either.
+    For a `Lognormal` the sum runs over all levels of the format. For a `Sketch` it runs over
+    the cells of the data and is exact where no level and no boundary between levels lies inside
+    a cell: for scales that are powers of two and up to 6 mantissa bits. A cell that is cut
+    counts as uniform with its own mean and variance.
+
+    Parameters
+    ----------
+    source : Lognormal or Sketch
+    fmt : Format, name or dtype
+    scale : float
+        Multiplies x before rounding.
+    overflow : Overflow or name
+        Unless it saturates, a format that answers infinity or NaN past its range has infinite
+        errors (and a cosine of NaN) as soon as any element overflows; under a `Lognormal` of
+        positive sigma some share always does, down to where it leaves binary64.
+
+    Returns
+    -------
+    ErrorSummary
+
+    Examples
+    --------
+    >>> from fpsim import Lognormal
+    >>> from fpsim.analysis.error import error_summary
+    >>> summary = error_summary(Lognormal(0.0, 2.0), "float8_e4m3fn")
+    >>> f"{summary.relative:.4f} {summary.underflow:.4f} {summary.overflow:.4f}"
+    '0.0241 0.0003 0.0011'
+    """
+    fmt, scale = Format.parse(fmt), _positive("scale", scale)
+    if isinstance(source, Sketch):
+        return _limited(_cells_summary(_Cells.of(source), fmt, scale), fmt, overflow)
+    summary = _lognormal_summary(source.mu + math.log(scale), source.sigma, fmt)
+    return _limited(summary, fmt, overflow)
+
+
+def expected_error(
+    lognormal: Lognormal,
+    fmt: Any,
+    scale: float = 1.0,
+    metric: Metric | str = "relative",
+    overflow: Overflow | str = "saturate",
+) -> float:
+    """One metric of `error_summary`, for lognormal magnitudes.
+
+    Examples
+    --------
+    >>> from fpsim import Lognormal
+    >>> from fpsim.analysis.error import expected_error
+    >>> round(expected_error(Lognormal(0.0, 1.0), "binary16", metric="sqnr"), 1)
+    73.7
+    """
+    metric = parse_metric(metric)
+    fmt, scale = Format.parse(fmt), _positive("scale", scale)
+    if _overflow_is_fatal(fmt, overflow):
+        return error_summary(lognormal, fmt, scale, overflow).value(metric)
+    mu = lognormal.mu + math.log(scale) + _WEIGHT[metric] * lognormal.sigma**2
+    return float(_values(metric, _moments(np.array([mu]), lognormal.sigma, fmt))[0])
+
+
+def sketch_error(
+    sketch: Sketch,
+    fmt: Any,
+    scale: float = 1.0,
+    metric: Metric | str = "relative",
+    overflow: Overflow | str = "saturate",
+) -> float:
+    """One metric of `error_summary`, for the data's own sketch.
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> from fpsim.analysis.error import sketch_error
+    >>> sketch_error(fpsim.Sketch.of([1.0, 1.25, -3.0]), "float4_e2m1fn")  # 1.25 is off by 0.25
+    0.06666666666666667
+    """
+    metric = parse_metric(metric)
+    return error_summary(sketch, fmt, scale, overflow).value(metric)
+
+
+def _positive(parameter: str, value: Any) -> float:
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{parameter}={value!r} must be finite and positive")
+    return number
+
+
+def _overflow_is_fatal(fmt: Format, overflow: Overflow | str) -> bool:
+    """Whether a value past the range becomes infinity or NaN."""
+    overflow = parse_overflow(overflow)
+    if overflow.saturates:
+        return False
+    return fmt.infinity_code is not None or (overflow is Overflow.nan and fmt.nan_code is not None)
+
+
+def _limited(summary: ErrorSummary, fmt: Format, overflow: Overflow | str) -> ErrorSummary:
+    """The summary, made infinite where an element overflows and that is fatal."""
+    if summary.overflow > 0 and _overflow_is_fatal(fmt, overflow):
+        return replace(summary, relative=math.inf, nmse=math.inf, cosine=math.nan, bias=math.inf)
+    return summary
+
+
+# Best scale -----------------------------------------------------------------------------------
+
+_MISS = 0.01  # allowed chance that any element overflows where that is fatal
+
+
+def best_scale(
+    source: Lognormal | Sketch,
+    fmt: Any,
+    metric: Metric | str = "relative",
+    kind: str = "power_of_two",
+    overflow: Overflow | str = "saturate",
+) -> tuple[float, float]:
+    """The factor on x that makes a metric best, and the metric there.
+
+    Mean relative error centres the bulk of the data in the format's range; NMSE, SQNR and
+    cosine are about the largest elements and take a far smaller scale: under a lognormal, with
+    s the standard deviation of log2 of the data, that which is best for the squared relative
+    error over ``2**(2 s**2 ln2)`` (derived; the weight x**2 moves the mean by that much).
+
+    Parameters
+    ----------
+    source : Lognormal or Sketch
+    fmt : Format, name or dtype
+    metric : Metric or name
+    kind : {'power_of_two', 'continuous'}
+        Powers of two are searched one by one; for any real factor, a grid and then Brent's
+        method around the best of it. Of scales that are equally good to 1e-9, the power of two
+        nearest to 1 is taken.
+    overflow : Overflow or name
+        Where a value past the range becomes infinity or NaN, the scale is held so low that no
+        element of a `Sketch`, and with probability 0.99 none of a `Lognormal`'s `count` elements
+        (one if it is 0), gets there; the metric is that of such data.
+
+    Returns
+    -------
+    scale, value : float
+
+    Examples
+    --------
+    >>> from fpsim import Lognormal
+    >>> from fpsim.analysis.error import best_scale
+    >>> scale, sqnr = best_scale(Lognormal(0.0, 2.0), "float8_e4m3fn", "sqnr")
+    >>> scale, round(sqnr, 1)
+    (0.03125, 30.6)
+    """
+    metric, fmt = parse_metric(metric), Format.parse(fmt)
+    if kind not in ("power_of_two", "continuous"):
+        raise ValueError(f"kind={kind!r} is not one of 'power_of_two', 'continuous'")
+    fatal = _overflow_is_fatal(fmt, overflow)
+    if isinstance(source, Sketch):
+        search = _sketch_search(source, fmt, metric, fatal)
+    else:
+        search = _lognormal_search(source, fmt, metric, fatal)
+    exponent, value = _best_power_of_two(search, metric)
+    if kind == "continuous":
+        exponent, value = _best_continuous(search, metric, (exponent, value))
+    return 2.0**exponent, value
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A metric as a function of log2 of the scale, ascending, and where its best may lie."""
+
+    evaluate: Callable[[Floats], Floats]
+    low: float
+    high: float
+    step: float  # of a grid that sees every dip
+    anchor: float  # a point of that grid: there, centred data lie on a power of two
+    most: int  # evaluations that a grid may cost
+
+
+def _lognormal_search(source: Lognormal, fmt: Format, metric: Metric, fatal: bool) -> _Search:
+    mu, sigma = source.mu, source.sigma
+    shift = _WEIGHT[metric] * sigma**2
+    low = _log_value(_smallest_code(fmt), fmt) - LN2 - mu - shift
+    high = _log_value(fmt.max_code, fmt) + LN2 - mu - shift
+    if fatal:
+        quantile = -float(scipy.special.ndtri(_MISS / max(source.count, 1)))
+        high = min(high, _log_limit(fmt) - mu - sigma * quantile)
+    step = 2.0 ** math.floor(math.log2(min(max(sigma / LN2 / 4, 1 / 16), 1 / 2)))
+
+    def evaluate(exponents: Floats) -> Floats:
+        return _values(metric, _moments(mu + shift + exponents * LN2, sigma, fmt))
+
+    return _Search(evaluate, *_bounds(low / LN2, high / LN2), step, -mu / LN2, 512)
+
+
+def _sketch_search(source: Sketch, fmt: Format, metric: Metric, fatal: bool) -> _Search:
+    cells = _Cells.of(source)
+    # Largest to the top of the range and smallest to the bottom of the normal range: outside
+    # of these two, in either order, nothing is left to gain.
+    top = (_log_value(fmt.max_code, fmt) - math.log(source.largest)) / LN2
+    bottom = fmt.emin - math.log(source.smallest) / LN2
+    low, high = min(top, bottom) - 1, max(top, bottom) + 1
+    if fatal:
+        high = min(high, (_log_limit(fmt) - math.log(source.largest)) / LN2 - 1e-12)
+
+    def evaluate(exponents: Floats) -> Floats:
+        values = [_cells_summary(cells, fmt, 2.0**k).value(metric) for k in exponents]
+        return np.array(values)
+
+    return _Search(evaluate, *_bounds(low, high), 0.5, 0.0, 64)
+
+
+def _bounds(low: float, high: float) -> tuple[float, float]:
+    """At least one power of two wide, and within binary64."""
+    high = min(max(high, -1020.0), 1020.0)
+    return max(min(low, high - 1), -1021.0), high
+
+
+def _losses(values: Floats, metric: Metric) -> Floats:
+    return np.array([metric.loss(value) for value in values])
+
+
+def _best_power_of_two(search: _Search, metric: Metric) -> tuple[float, float]:
+    stride = max(1, math.ceil((search.high - search.low) / search.most))
+    low, high = math.ceil(search.low), math.floor(search.high)
+    while True:
+        exponents = np.arange(-(-low // stride), high // stride + 1) * float(stride)
+        values = search.evaluate(exponents)
+        losses = _losses(values, metric)
+        best = losses.min()
+        ties = losses <= best + 1e-9 * abs(best) if math.isfinite(best) else losses == best
+        found = int(np.flatnonzero(ties)[np.argmin(np.abs(exponents[ties]))])
+        if stride == 1:
+            return float(exponents[found]), float(values[found])
+        low = max(low, int(exponents[found]) - stride)
+        high = min(high, int(exponents[found]) + stride)
+        stride = 1
+
+
+def _best_continuous(
+    search: _Search, metric: Metric, power_of_two: tuple[float, float]
+) -> tuple[float, float]:
+    step = search.step * max(1, math.ceil((search.high - search.low) / search.step / search.most))
+    first = math.ceil((search.low - search.anchor) / step)
+    last = math.floor((search.high - search.anchor) / step)
+    grid = search.anchor + step * np.arange(first, last + 1)
+    values = search.evaluate(grid)
+    middle = int(np.argmin(_losses(values, metric)))
+    candidates = [(float(grid[middle]), float(values[middle]))]
+
+    def loss(exponent: float) -> float:
+        return metric.loss(float(search.evaluate(np.array([exponent]))[0]))
+
+    bounds = max(grid[middle] - step, search.low), min(grid[middle] + step, search.high)
+    found = scipy.optimize.minimize_scalar(
+        loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}
+    )
+    candidates.append((float(found.x), float(search.evaluate(np.array([found.x]))[0])))
+    best = min(candidates, key=lambda candidate: metric.loss(candidate[1]))
+    limit, loss_there = metric.loss(power_of_two[1]), metric.loss(best[1])
+    if limit <= loss_there or limit - loss_there <= 1e-9 * abs(loss_there):
+        return power_of_two
+    return best

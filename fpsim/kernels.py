@@ -1,0 +1,890 @@
+"""Every jitted function: numbers in, numbers out. Imports nothing of fpsim.
+
+One file on purpose: Numba's cache watches the file that a kernel stands in, and would not see
+an edit to a helper elsewhere.
+
+Kernels take one-dimensional contiguous arrays and settle nothing themselves: shapes, dtypes,
+errors and threads are the caller's. Each is compiled for one signature per dtype, on first use,
+by `compiled`. Formats and modes reach them as numbers in two small arrays: the fields of `Lane`
+in the unsigned dtype of the data's bits, for the vectorised loop, and the fields of `Scalar` in
+int64, for the exact scalar path that serves the rare cases and the flags.
+
+The vectorised loop is branch-free and keeps every operand in the width of the data (one wider
+operand would halve its speed), which is what `_like`, `_left` and `_right` are for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+TILE = 4096  # elements rounded between two looks at the rare cases; a tile stays in the L1 cache
+
+
+class Lane(NamedTuple):
+    """Constants of the vectorised loop. W is the width of the data's dtype."""
+
+    one: Any  # 1
+    significand_bits: Any  # stored bits of the dtype's significand: 23 or 52
+    magnitude_mask: Any  # all bits but the sign
+    dtype_infinity: Any  # bits of the dtype's infinity
+    emin_field: Any  # the dtype's exponent field of the format's smallest normal binade
+    shift: Any  # bits discarded in the normal range
+    below_shift: Any  # bits discarded just below the normal range
+    max_shift: Any  # discarding more makes no difference
+    nearest: Any  # all ones for rounding to nearest, else 0
+    tie_even: Any  # 1 where a tie goes to the even code
+    tie_away: Any  # 1 where a tie goes away from zero
+    away: Any  # all ones where an inexact value goes away from zero …
+    away_negative: Any  # … flipped by these bits where it is negative
+    away_odd: Any  # … and by these where the lower neighbour's code is odd
+    parity: Any  # flips the parity of the lower neighbour (formats of precision 1)
+    out_shift: Any  # from rounded normal significand to result: shift left by this …
+    out_offset: Any  # … and subtract this
+    below_out_shift: Any  # from rounded subnormal to code: shift left by this
+    below_float: Any  # bits of the power of two whose ulp is the subnormal step
+    below_is_float: Any  # all ones where results are values, 0 where they are codes
+    largest: Any  # the largest finite magnitude, as a result
+    over_positive: Any  # results past the range
+    over_negative: Any
+    signed: Any  # 1 where a result has a sign bit …
+    sign_shift: Any  # … at this place
+    zero_sign: Any  # 1 where −0 keeps its sign
+    infinity_positive: Any  # results for infinite values
+    infinity_negative: Any
+    nan: Any  # result for NaN
+    outside: Any  # result below an unsigned format, and for a zero that the format lacks
+    random_mask: Any  # the leading bits of a random word that are R …
+    random_tail: Any  # … and what follows R (variant B's half)
+    fraction_half: Any  # variant C: half of the last of the fraction's N bits, less one
+    fraction_shift: Any  # … the place of that last bit
+    fraction_mask: Any  # … and the bits of the fraction that are kept
+
+
+class Scalar(NamedTuple):
+    """Constants of the exact scalar path. Flags are 0 or 1."""
+
+    emin: Any
+    mantissa_bits: Any
+    subnormals: Any
+    zero: Any
+    signed: Any
+    max_code: Any
+    mode: Any  # one of the numbers below
+    random_bits: Any  # N; 64 for "every discarded bit"
+    variant: Any  # 0, 1, 2 for A, B, C
+    codes: Any  # results are codes, not values
+    slow_below: Any  # the vectorised loop cannot serve values below the normal range
+    near: Any  # it cannot settle every random word either
+    tiny_before: Any  # tininess is detected before rounding
+    infinity_flags: Any  # flags of an infinite value
+
+
+# Rounding modes of the scalar path.
+TIES_TO_EVEN = 0
+TIES_TO_AWAY = 1
+TIES_TO_ZERO = 2
+TOWARD_ZERO = 3
+TOWARD_POSITIVE = 4
+TOWARD_NEGATIVE = 5
+AWAY_FROM_ZERO = 6
+TO_ODD = 7
+STOCHASTIC = 8
+
+INEXACT = 1
+UNDERFLOW = 2
+OVERFLOW = 4
+INVALID = 16
+
+
+# Keeping the width ---------------------------------------------------------------------------
+#
+# Numba widens uint32 arithmetic to uint64. These bring a value back to the width of another and
+# shift within that width: the mask on the distance lets LLVM prove that it is in range.
+
+
+def _like(value: Any, other: Any) -> Any:
+    return type(other)(value)
+
+
+@overload(_like)
+def _like_overload(value, other):
+    if other == types.uint32:
+        return lambda value, other: np.uint32(value)
+    return lambda value, other: np.uint64(value)
+
+
+def _left(value: Any, distance: Any) -> Any:
+    return type(value)(value << distance)
+
+
+@overload(_left)
+def _left_overload(value, distance):
+    if value == types.uint32:
+        return lambda value, distance: np.uint32(value << (distance & np.uint32(31)))
+    return lambda value, distance: np.uint64(value << (distance & np.uint64(63)))
+
+
+def _right(value: Any, distance: Any) -> Any:
+    return type(value)(value >> distance)
+
+
+@overload(_right)
+def _right_overload(value, distance):
+    if value == types.uint32:
+        return lambda value, distance: np.uint32(value >> (distance & np.uint32(31)))
+    return lambda value, distance: np.uint64(value >> (distance & np.uint64(63)))
+
+
+def _float(bits: Any) -> Any:
+    return bits.view(np.float32 if bits.dtype == np.uint32 else np.float64)
+
+
+@overload(_float)
+def _float_overload(bits):
+    if bits == types.uint32:
+        return lambda bits: np.uint32(bits).view(np.float32)
+    return lambda bits: np.uint64(bits).view(np.float64)
+
+
+def _bits(value: Any) -> Any:
+    return value.view(np.uint32 if value.dtype == np.float32 else np.uint64)
+
+
+@overload(_bits)
+def _bits_overload(value):
+    if value == types.float32:
+        return lambda value: np.float32(value).view(np.uint32)
+    return lambda value: np.float64(value).view(np.uint64)
+
+
+def _width(value: Any) -> Any:
+    return type(value)(8 * value.itemsize)
+
+
+@overload(_width)
+def _width_overload(value):
+    if value == types.uint32:
+        return lambda value: np.uint32(32)
+    return lambda value: np.uint64(64)
+
+
+@njit(forceinline=True)
+def _lane(p):
+    return Lane(
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11],
+        p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23],
+        p[24], p[25], p[26], p[27], p[28], p[29], p[30], p[31], p[32], p[33], p[34],
+    )  # fmt: skip
+
+
+@njit(forceinline=True)
+def _scalar(p):
+    return Scalar(
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
+    )
+
+
+# Random words --------------------------------------------------------------------------------
+#
+# Philox4x32-7 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011):
+# a bijection of a 128-bit counter under a 64-bit key, here in 64-bit lanes that hold 32-bit words.
+# Element i of a stream owns the 64-bit word whose upper half is word i % 4 of the block with
+# counter (i // 4, half = 0) and whose lower half is that of (i // 4, half = 1).
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+@njit(forceinline=True)
+def _philox_round(a, b, c, d, key0, key1):
+    product0 = a * np.uint64(0xD2511F53)
+    product1 = c * np.uint64(0xCD9E8D57)
+    return (
+        (product1 >> _HALF) ^ b ^ key0,
+        product1 & _LOW,
+        (product0 >> _HALF) ^ d ^ key1,
+        product0 & _LOW,
+    )
+
+
+@njit(forceinline=True)
+def _philox(block, half, key):
+    """The four 32-bit words of a block."""
+    key0, key1 = key & _LOW, key >> _HALF
+    step0, step1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+    a, b, c, d = block & _LOW, block >> _HALF, half, np.uint64(0)
+    # Seven rounds, written out: a loop here would keep the caller's loop from vectorising.
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    a, b, c, d = _philox_round(a, b, c, d, key0, key1)
+    key0, key1 = (key0 + step0) & _LOW, (key1 + step1) & _LOW
+    return _philox_round(a, b, c, d, key0, key1)
+
+
+@njit(forceinline=True)
+def _fill_halves(halves, block, half, key):
+    """Write the words of the blocks from `block` on; `halves` holds a multiple of four."""
+    for j in range(halves.size // 4):
+        a, b, c, d = _philox(block + np.uint64(j), half, key)
+        halves[4 * j] = a
+        halves[4 * j + 1] = b
+        halves[4 * j + 2] = c
+        halves[4 * j + 3] = d
+
+
+def random_words(words, key, offset):
+    """Fill uint64 `words` with those of the stream's elements from `offset` on."""
+    upper = np.empty(TILE, np.uint32)
+    lower = np.empty(TILE, np.uint32)
+    lead = np.int64(offset % np.uint64(4))
+    start = -lead
+    block = offset // np.uint64(4)
+    while start < words.size:
+        _fill_halves(upper, block, np.uint64(0), key)
+        _fill_halves(lower, block, np.uint64(1), key)
+        for i in range(max(start, 0), min(start + TILE, words.size)):
+            words[i] = (np.uint64(upper[i - start]) << _HALF) | np.uint64(lower[i - start])
+        start += TILE
+        block += np.uint64(TILE // 4)
+
+
+@njit
+def _word(index, key):
+    """The 64-bit word of one element of a stream."""
+    block, place = index // np.uint64(4), index % np.uint64(4)
+    upper = _philox(block, np.uint64(0), key)
+    lower = _philox(block, np.uint64(1), key)
+    high, low = upper[0], lower[0]
+    if place == 1:
+        high, low = upper[1], lower[1]
+    elif place == 2:
+        high, low = upper[2], lower[2]
+    elif place == 3:
+        high, low = upper[3], lower[3]
+    return (high << _HALF) | low
+
+
+# Exact scalar path ---------------------------------------------------------------------------
+
+
+@njit
+def _bit_length(x):
+    length = np.int64(0)
+    for step in (32, 16, 8, 4, 2, 1):
+        if x >> np.uint64(step):
+            x >>= np.uint64(step)
+            length += step
+    return length + np.int64(x)
+
+
+@njit
+def _parts(magnitude, significand_bits, exponent_bias):
+    """(significand, exponent of its last place) of a finite float's magnitude bits."""
+    field = np.int64(magnitude >> np.uint64(significand_bits))
+    leading = np.uint64(1) << np.uint64(significand_bits)
+    significand = magnitude & (leading - np.uint64(1))
+    if field == 0:
+        return significand, np.int64(1) - exponent_bias - significand_bits
+    return significand | leading, field - exponent_bias - significand_bits
+
+
+@njit
+def _up_at_random(rest, distance, c, word):
+    """Stochastic rounding's decision on a fraction rest / 2**distance (see `Stochastic`)."""
+    one = np.uint64(1)
+    lost = False
+    if distance <= 64:
+        fraction = rest << np.uint64(64 - distance)
+    elif distance < 128:
+        fraction = rest >> np.uint64(distance - 64)
+        lost = (fraction << np.uint64(distance - 64)) != rest
+    else:
+        fraction = np.uint64(0)
+        lost = True
+    tail = np.uint64(64 - c.random_bits)
+    if c.random_bits < 64:
+        word = (word >> tail) << tail
+        if c.variant == 1:
+            word |= one << (tail - one)
+        elif c.variant == 2:
+            if lost:
+                fraction |= one
+            odd = (fraction >> tail) & one
+            rounded = fraction + (one << (tail - one)) - one + odd
+            if rounded < fraction:
+                return True  # rounded up to 1
+            fraction = (rounded >> tail) << tail
+    return fraction > ~word
+
+
+@njit
+def _round_places(significand, distance, lower_index_offset, negative, c, word):
+    """Round significand / 2**distance to an integer: (integer, was it inexact)."""
+    if distance <= 0:
+        return significand << np.uint64(-distance), False
+    one = np.uint64(1)
+    if distance > 63:  # the significand has at most 53 bits: the fraction is below 1/2
+        below, rest, against_half = np.uint64(0), significand, -1
+    else:
+        below = significand >> np.uint64(distance)
+        rest = significand & ((one << np.uint64(distance)) - one)
+        half = one << np.uint64(distance - 1)
+        against_half = 0 if rest == half else (1 if rest > half else -1)
+    if rest == 0:
+        return below, False
+    odd = ((below + lower_index_offset) & one) == one
+    mode = c.mode
+    if mode == TIES_TO_EVEN:
+        up = against_half > 0 or (against_half == 0 and odd)
+    elif mode == TIES_TO_AWAY:
+        up = against_half >= 0
+    elif mode == TIES_TO_ZERO:
+        up = against_half > 0
+    elif mode == TOWARD_ZERO:
+        up = False
+    elif mode == TOWARD_POSITIVE:
+        up = not negative
+    elif mode == TOWARD_NEGATIVE:
+        up = negative
+    elif mode == AWAY_FROM_ZERO:
+        up = True
+    elif mode == TO_ODD:
+        up = not odd
+    else:
+        up = _up_at_random(rest, distance, c, word)
+    return below + np.uint64(up), True
+
+
+@njit
+def _round_exact(significand, exponent, negative, c, word):
+    """Round significand * 2**exponent > 0: (place in the order of codes, inexact, tiny).
+
+    Places go on past the largest finite value as if there were no end to the exponents.
+    """
+    leading = np.uint64(1) << np.uint64(c.mantissa_bits)
+    e = _bit_length(significand) - 1 + exponent
+    if e >= c.emin:
+        # Places of this binade start at `offset`, when the leading bit is counted too.
+        offset = (np.uint64(e - c.emin + c.zero) << np.uint64(c.mantissa_bits)) - leading
+        places, inexact = _round_places(
+            significand, e - c.mantissa_bits - exponent, offset, negative, c, word
+        )
+        return places + offset, inexact, False
+    tiny = True
+    if e == c.emin - 1 and c.tiny_before == 0:
+        # Tiny unless rounding at full precision, with no end to the exponents, gets to 2**emin.
+        places, _ = _round_places(
+            significand, e - c.mantissa_bits - exponent, leading, negative, c, word
+        )
+        tiny = places < leading + leading
+    if c.zero == 0:
+        return np.uint64(0), True, tiny
+    step = c.emin - c.mantissa_bits if c.subnormals else c.emin
+    places, inexact = _round_places(significand, step - exponent, np.uint64(0), negative, c, word)
+    if not c.subnormals:
+        places <<= np.uint64(c.mantissa_bits)
+    return places, inexact, tiny
+
+
+@njit
+def _value(place, c):
+    """The value at a place in the order of codes."""
+    one = np.uint64(1)
+    field = np.int64(place >> np.uint64(c.mantissa_bits))
+    mantissa = place & ((one << np.uint64(c.mantissa_bits)) - one)
+    if field == 0 and c.zero:
+        return math.ldexp(float(mantissa), c.emin - c.mantissa_bits)
+    leading = one << np.uint64(c.mantissa_bits)
+    return math.ldexp(float(leading | mantissa), c.emin + field - c.zero - c.mantissa_bits)
+
+
+# Casts ---------------------------------------------------------------------------------------
+
+
+@njit(forceinline=True)
+def _locate(magnitude, c):
+    """Where the discarded bits are: (bits to round, how many of them go, below normal?).
+
+    1. At or above the format's smallest normal binade the dtype's bits serve as they are: a fixed
+       number of low bits goes, and a carry runs into the exponent field, which is right.
+    2. Below it, the significand with its leading bit made explicit takes their place, and one
+       more bit goes for every binade below. The dtype's own subnormals have no leading bit and
+       lie in the same binade as exponent field 1.
+    3. From `max_shift` on the fraction is below 1/4: more distance changes nothing.
+    """
+    zero = _like(0, c.one)
+    field = _right(magnitude, c.significand_bits)
+    below = field < c.emin_field
+    distance = _like(c.below_shift + c.emin_field - max(field, c.one), c.one)
+    distance = min(distance, c.max_shift) if below else c.shift
+    leading = _left(c.one, c.significand_bits)
+    significand = _like(magnitude & _like(leading - c.one, c.one), c.one)
+    significand = _like(significand | (leading if field > zero else zero), c.one)
+    return (significand if below else magnitude), distance, below
+
+
+@njit(forceinline=True)
+def _result(places, below, negative, c):
+    """From a rounded magnitude in units of the last place to a result with its sign."""
+    zero = _like(0, c.one)
+    normal = _like(_left(places, c.out_shift) - c.out_offset, c.one)
+    # The float at `below_float` plus `places` units in its last place, minus the float itself.
+    offset = _float(c.below_float)
+    value = _bits(_float(_like(c.below_float + places, c.one)) - offset)
+    code = _left(places, c.below_out_shift)
+    subnormal = _like((value & c.below_is_float) | (code & ~c.below_is_float), c.one)
+    result = subnormal if below else normal
+    sign = _left(_like(negative & c.signed, c.one), c.sign_shift)
+    zero_sign = _left(_like(negative & c.zero_sign, c.one), c.sign_shift)
+    signed = _like(result | (sign if result != zero else zero_sign), c.one)
+    over = c.over_negative if negative else c.over_positive
+    return over if result > c.largest else signed
+
+
+@njit(forceinline=True)
+def _slow(magnitude, negative, c, s, word):
+    """The result of a finite nonzero value by the exact scalar path."""
+    bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
+    significand, exponent = _parts(np.uint64(magnitude), np.int64(c.significand_bits), bias)
+    place, _, _ = _round_exact(significand, exponent, negative, s, word)
+    if place > np.uint64(s.max_code):
+        return c.over_negative if negative else c.over_positive
+    if s.codes:
+        result = _like(place, c.one)
+    else:
+        result = _bits(_float_like(_value(place, s), c.one))
+    signed = c.signed if result else c.zero_sign
+    return _like(result | _left(_like(negative & signed, c.one), c.sign_shift), c.one)
+
+
+def _float_like(value: Any, other: Any) -> Any:
+    return np.float32(value) if other.dtype == np.uint32 else np.float64(value)
+
+
+@overload(_float_like)
+def _float_like_overload(value, other):
+    if other == types.uint32:
+        return lambda value, other: np.float32(value)
+    return lambda value, other: np.float64(value)
+
+
+@njit(forceinline=True)
+def _outside(x, out, c, s):
+    """Second pass for formats without a sign or without a zero, before the special values."""
+    zero = _like(0, c.one)
+    top = _like(_width(c.one) - c.one, c.one)
+    if s.zero:
+        for i in range(x.size):
+            below_zero = _right(x[i], top) != zero and out[i] != 0
+            out[i] = c.outside if below_zero else out[i]
+    else:
+        for i in range(x.size):
+            bits = x[i]
+            outside = (bits & c.magnitude_mask) == zero
+            if s.signed == 0:
+                outside = outside or _right(bits, top) != zero
+            out[i] = c.outside if outside else out[i]
+
+
+@njit
+def _redo_below(x, out, c, s):
+    """Second pass for formats whose values below normal the vectorised loop cannot serve."""
+    zero = _like(0, c.one)
+    top = _like(_width(c.one) - c.one, c.one)
+    for i in range(x.size):
+        magnitude = _like(x[i] & c.magnitude_mask, c.one)
+        if magnitude != zero and _right(magnitude, c.significand_bits) < c.emin_field:
+            out[i] = _slow(magnitude, _right(x[i], top), c, s, np.uint64(0))
+
+
+@njit
+def _settle_specials(x, out, c):
+    """Last pass where infinities or NaN were seen; returns how many NaN."""
+    top = _like(_width(c.one) - c.one, c.one)
+    nans = 0
+    for i in range(x.size):
+        magnitude = _like(x[i] & c.magnitude_mask, c.one)
+        if magnitude > c.dtype_infinity:
+            out[i] = c.nan
+            nans += 1
+        elif magnitude == c.dtype_infinity:
+            out[i] = c.infinity_negative if _right(x[i], top) else c.infinity_positive
+    return nans
+
+
+def cast(x, out, lane, scalar):
+    """Round every element of `x` (float bits) into `out`; returns how many are NaN."""
+    c, s = _lane(lane), _scalar(scalar)
+    zero = _like(0, c.one)
+    top = _like(_width(c.one) - c.one, c.one)
+    nans = 0
+    for start in range(0, x.size, TILE):
+        stop = min(start + TILE, x.size)
+        special = zero
+        for i in range(start, stop):
+            bits = x[i]
+            negative = _right(bits, top)
+            magnitude = _like(bits & c.magnitude_mask, c.one)
+            base, distance, below = _locate(magnitude, c)
+            # How much to add before cutting, so that a carry decides:
+            # nearest: half less one, and one more to take a tie up;
+            # away from zero: all of the discarded bits' ones; toward zero: nothing.
+            discarded = _like(_left(c.one, distance) - c.one, c.one)
+            odd = _right(base, distance)
+            odd = _like((odd if below else odd ^ c.parity) & c.one, c.one)
+            all_if_negative = _like(zero - negative, c.one)
+            all_if_odd = _like(zero - odd, c.one)
+            away = c.away ^ (all_if_negative & c.away_negative) ^ (all_if_odd & c.away_odd)
+            tie = (odd & c.tie_even) | c.tie_away
+            increment = (
+                (discarded & away) + (_right(discarded, c.one) & c.nearest) + (discarded & tie)
+            )
+            places = _right(_like(base + increment, c.one), distance)
+            out[i] = _result(places, below, negative, c)
+            special |= _like(magnitude >= c.dtype_infinity, c.one)
+        if s.slow_below:
+            _redo_below(x[start:stop], out[start:stop], c, s)
+        if s.zero == 0 or s.signed == 0:
+            _outside(x[start:stop], out[start:stop], c, s)
+        if special != zero:
+            nans += _settle_specials(x[start:stop], out[start:stop], c)
+    return nans
+
+
+@njit(forceinline=True)
+def _draw(words, halves, index, key):
+    """Fill `words` with the leading bits of the stream's words from element `index` on."""
+    lead = np.int64(index % np.uint64(4))
+    block = index // np.uint64(4)
+    _fill_halves(halves, block, np.uint64(0), key)
+    for i in range(words.size):
+        words[i] = halves[i + lead]
+    if _width(words[0]) == 64:
+        _fill_halves(halves, block, np.uint64(1), key)
+        for i in range(words.size):
+            words[i] = _like((np.uint64(words[i]) << _HALF) | np.uint64(halves[i + lead]), words[i])
+
+
+@njit(forceinline=True)
+def _round_at_random(bits, word, c, variant_c):
+    """Round one element at random: (result, the fraction and what it must exceed to go up)."""
+    zero = _like(0, c.one)
+    width = _width(c.one)
+    top = _like(width - c.one, c.one)
+    negative = _right(bits, top)
+    magnitude = _like(bits & c.magnitude_mask, c.one)
+    base, distance, below = _locate(magnitude, c)
+    # The discarded bits as a fraction of W bits: R goes up when fraction + R / 2**W >= 1.
+    short = distance < width
+    rest = _like(base & _like(_left(c.one, distance) - c.one, c.one), c.one) if short else base
+    beyond = _like(distance - width, c.one)
+    fraction = _left(_left(rest, _like(top - distance, c.one)), c.one)
+    fraction = fraction if short else _right(rest, beyond)
+    limit = _like(~_like((word & c.random_mask) | c.random_tail, c.one), c.one)
+    up = fraction > limit
+    if variant_c:
+        lost = rest != _left(fraction, beyond) and not short
+        fraction = _like(fraction | (c.one if lost else zero), c.one)
+        odd = _like(_right(fraction, c.fraction_shift) & c.one, c.one)
+        rounded = _like(fraction + c.fraction_half + odd, c.one)
+        up = rounded < fraction or _like(rounded & c.fraction_mask, c.one) > limit
+    places = _right(base, distance) if short else zero
+    places = _like(places + (c.one if up else zero), c.one)
+    return _result(places, below, negative, c), fraction, limit
+
+
+def cast_stochastic(x, out, lane, scalar, given, key, offset):
+    """Like `cast`, at random: by the words `given`, or else by the stream `key` from `offset`."""
+    c, s = _lane(lane), _scalar(scalar)
+    zero = _like(0, c.one)
+    two = _like(c.one + c.one, c.one)
+    top = _like(_width(c.one) - c.one, c.one)
+    spare = np.int64(64) - np.int64(_width(c.one))
+    buffer = np.empty(TILE, x.dtype)
+    halves = np.empty(TILE + 4, np.uint32)
+    nans = 0
+    for start in range(0, x.size, TILE):
+        stop = min(start + TILE, x.size)
+        words = buffer[: stop - start]
+        if given.size:
+            for i in range(words.size):
+                words[i] = _like(given[start + i] >> np.uint64(spare), c.one)
+        else:
+            _draw(words, halves, offset + np.uint64(start), key)
+        special = zero
+        # A fraction and a limit this close may differ in bits that a lane does not hold.
+        near = False
+        if s.variant == 2:
+            for i in range(words.size):
+                bits = x[start + i]
+                result, fraction, limit = _round_at_random(bits, words[i], c, True)
+                out[start + i] = result
+                special |= _like(_like(bits & c.magnitude_mask, c.one) >= c.dtype_infinity, c.one)
+                near |= _like(fraction - limit + c.one, c.one) <= two
+        else:
+            for i in range(words.size):
+                bits = x[start + i]
+                result, fraction, limit = _round_at_random(bits, words[i], c, False)
+                out[start + i] = result
+                special |= _like(_like(bits & c.magnitude_mask, c.one) >= c.dtype_infinity, c.one)
+                near |= _like(fraction - limit + c.one, c.one) <= two
+        exactly = near and s.near != 0
+        if exactly or s.slow_below:
+            for i in range(start, stop):
+                magnitude = _like(x[i] & c.magnitude_mask, c.one)
+                negative = _right(x[i], top)
+                low = _right(magnitude, c.significand_bits) < c.emin_field
+                if zero < magnitude < c.dtype_infinity and (exactly or low):
+                    if given.size:
+                        word = given[i]
+                    else:
+                        word = _word(offset + np.uint64(i), key)
+                    out[i] = _slow(magnitude, negative, c, s, word)
+        if s.zero == 0 or s.signed == 0:
+            _outside(x[start:stop], out[start:stop], c, s)
+        if special != zero:
+            nans += _settle_specials(x[start:stop], out[start:stop], c)
+    return nans
+
+
+def cast_flags(x, flags, lane, scalar, given, key, offset):
+    """Write the exception flags that `cast` or `cast_stochastic` of `x` raises."""
+    c, s = _lane(lane), _scalar(scalar)
+    top = _like(_width(c.one) - c.one, c.one)
+    bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
+    quiet = _left(c.one, _like(c.significand_bits - c.one, c.one))
+    for i in range(x.size):
+        magnitude = _like(x[i] & c.magnitude_mask, c.one)
+        negative = _right(x[i], top) == c.one
+        flag = 0
+        if magnitude > c.dtype_infinity:
+            flag = 0 if magnitude & quiet else INVALID
+        elif magnitude == c.dtype_infinity:
+            flag = INVALID if negative and not s.signed else s.infinity_flags
+        elif magnitude == _like(0, c.one):
+            flag = 0 if s.zero else INVALID
+        elif negative and not s.signed and not s.zero:
+            flag = INVALID
+        else:
+            word = np.uint64(0)
+            if s.mode == STOCHASTIC:
+                word = given[i] if given.size else _word(offset + np.uint64(i), key)
+            significand, exponent = _parts(
+                np.uint64(magnitude), np.int64(c.significand_bits), bias
+            )
+            place, inexact, tiny = _round_exact(significand, exponent, negative, s, word)
+            if negative and not s.signed and place != np.uint64(0):
+                flag = INVALID
+            elif place > np.uint64(s.max_code):
+                flag = OVERFLOW | INEXACT
+            elif inexact:
+                flag = INEXACT | UNDERFLOW if tiny else INEXACT
+        flags[i] = flag
+
+
+def decode_table(codes, out, table):
+    """Look codes up; returns the bitwise or of all codes, which shows any that is too wide."""
+    seen = np.uint64(0)
+    for i in range(codes.size):
+        code = codes[i]
+        seen |= np.uint64(code)
+        out[i] = table[code]
+    return seen
+
+
+def decode_wide(codes, out, scalar, sign_place, infinity, nan_low, nan_high):
+    """Compute the values of codes too many to tabulate; returns the bitwise or of all codes.
+
+    Magnitudes are the bits below `sign_place`; `infinity` is one, NaN are `nan_low` to `nan_high`.
+    """
+    s = _scalar(scalar)
+    seen = np.uint64(0)
+    one = np.uint64(1)
+    mantissa_mask = (one << np.uint64(s.mantissa_bits)) - one
+    spare = np.uint64(52 - s.mantissa_bits)
+    magnitude_mask = (one << sign_place) - one
+    for i in range(codes.size):
+        code = np.uint64(codes[i])
+        seen |= code
+        magnitude = code & magnitude_mask
+        negative = s.signed and (code >> sign_place) & one
+        field = np.int64(magnitude >> np.uint64(s.mantissa_bits))
+        exponent = s.emin + field - s.zero
+        if nan_low <= magnitude <= nan_high:
+            value = np.nan
+        elif magnitude == infinity:
+            value = np.inf
+        elif field == 0 and s.zero and not s.subnormals:
+            value = 0.0
+        elif (field or not s.zero) and -1022 <= exponent <= 1023:
+            bits = (magnitude & mantissa_mask) << spare
+            value = np.uint64(bits | (np.uint64(exponent + 1023) << np.uint64(52))).view(np.float64)
+        else:
+            value = _value(magnitude, s)
+        out[i] = -value if negative else value
+    return seen
+
+
+# Sketch --------------------------------------------------------------------------------------
+
+
+@njit
+def _sketch_one(magnitude, table, lowest):
+    """Add one finite nonzero float64, by its bits, to its cell of a table (see `sketch64`)."""
+    if magnitude >> np.uint64(52) == 0:  # a subnormal: bring the leading bit to its place
+        shift = np.uint64(53 - _bit_length(magnitude))
+        exponent = np.int64(-1022) - np.int64(shift)
+        mantissa = (magnitude << shift) & np.uint64((1 << 52) - 1)
+    else:
+        exponent = np.int64(magnitude >> np.uint64(52)) - 1023
+        mantissa = magnitude & np.uint64((1 << 52) - 1)
+    cell = (exponent - lowest) * 128 + np.int64(mantissa >> np.uint64(45))
+    # To the nearest of 2**24 units of the cell (2**31 of the binade); exact for 32 bits or fewer.
+    offset = ((mantissa & np.uint64((1 << 45) - 1)) + np.uint64(1 << 20)) >> np.uint64(21)
+    square = offset * offset
+    table[cell, 0] += np.uint64(1)
+    table[cell, 1] += offset
+    table[cell, 2] += square & np.uint64(0xFFFFFFFF)
+    table[cell, 3] += square >> np.uint64(32)
+
+
+def sketch64(x, table, lowest, totals):
+    """Add float64 bits to a table of cells from exponent `lowest` on.
+
+    A row holds: count, sum of offsets, and of the low and high halves of their squares.
+    `totals` gets zeros, infinities, NaNs, and the smallest and largest magnitude bits.
+    """
+    infinity = np.uint64(0x7FF << 52)
+    for i in range(x.size):
+        magnitude = x[i] & np.uint64((1 << 63) - 1)
+        if magnitude == 0:
+            totals[0] += np.uint64(1)
+        elif magnitude >= infinity:
+            totals[1 if magnitude == infinity else 2] += np.uint64(1)
+        else:
+            _sketch_one(magnitude, table, lowest)
+            totals[3] = min(totals[3], magnitude)
+            totals[4] = max(totals[4], magnitude)
+
+
+def sketch32(x, packed, table, lowest, totals):
+    """Add float32 bits to a table, as `sketch64` does, at a fraction of the cost.
+
+    `packed` is scratch of shape (2, 2**15, 2): by the upper half of the bits, (count << 40) + sum
+    of the lower halves, and the sum of their squares. One addition counts and sums; two halves
+    taken in turn keep additions to one cell from waiting for each other. Zero goes to cell 0
+    without a branch; subnormals and non-finite values, which are rare, take one.
+    """
+    low_half = np.uint32(0xFFFF)
+    tiny, infinity = np.uint32(0x007FFFFF), np.uint32(0x7F800000)
+    for start in range(0, x.size, 1 << 23):  # below 2**24, so that no sum can overflow
+        part = x[start : start + (1 << 23)]
+        packed[:] = np.uint64(0)
+        smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+        for tile in range(0, part.size, TILE):
+            chunk = part[tile : tile + TILE]
+            for i in range(chunk.size):
+                magnitude = np.uint32(chunk[i] & np.uint32(0x7FFFFFFF))
+                # Zero wraps around to the largest; what is not finite counts as zero.
+                finite = magnitude if magnitude < infinity else np.uint32(0)
+                smallest = min(smallest, np.uint32(finite - np.uint32(1)))
+                largest = max(largest, finite)
+            for i in range(chunk.size):
+                magnitude = np.uint32(chunk[i] & np.uint32(0x7FFFFFFF))
+                if np.uint32(magnitude - np.uint32(1)) < tiny:
+                    value = np.float64(np.uint32(magnitude).view(np.float32))
+                    _sketch_one(np.float64(value).view(np.uint64), table, lowest)
+                elif magnitude >= infinity:
+                    totals[1 if magnitude == infinity else 2] += np.uint64(1)
+                else:
+                    low = np.uint64(magnitude & low_half)
+                    cell = np.int64(magnitude >> np.uint32(16))
+                    packed[i & 1, cell, 0] += (np.uint64(1) << np.uint64(40)) + low
+                    packed[i & 1, cell, 1] += low * low
+        totals[0] += (packed[0, 0, 0] >> np.uint64(40)) + (packed[1, 0, 0] >> np.uint64(40))
+        if largest != 0:
+            bits = np.float64(np.uint32(smallest + np.uint32(1)).view(np.float32)).view(np.uint64)
+            totals[3] = min(totals[3], bits)
+            bits = np.float64(np.uint32(largest).view(np.float32)).view(np.uint64)
+            totals[4] = max(totals[4], bits)
+        # A normal float32's upper half is (exponent + 127) * 128 + leading bits of its mantissa.
+        first = (np.int64(-127) - lowest) * 128
+        for cell in range(128, 255 * 128):
+            for k in range(2):
+                both = packed[k, cell, 0]
+                if both:
+                    # A lower half is 16 bits of an offset in units 256 times smaller.
+                    table[first + cell, 0] += both >> np.uint64(40)
+                    offsets = both & np.uint64((1 << 40) - 1)
+                    table[first + cell, 1] += offsets << np.uint64(8)
+                    squares = packed[k, cell, 1]
+                    table[first + cell, 2] += (squares & np.uint64(0xFFFF)) << np.uint64(16)
+                    table[first + cell, 3] += squares >> np.uint64(16)
+
+
+# Compilation ---------------------------------------------------------------------------------
+
+
+def _array(dtype: Any, dimensions: int = 1, written: bool = True) -> Any:
+    return types.Array(dtype, dimensions, "C", readonly=not written)
+
+
+_ELEMENTS = {
+    np.dtype(name): getattr(types, name)
+    for name in ("uint8", "uint16", "uint32", "uint64", "float32", "float64")
+}
+_CONSTANTS = (_array(types.int64, written=False),)
+_STREAM = (_array(types.uint64, written=False), types.uint64, types.uint64)
+_TABLE = (_array(types.uint64, 2), types.int64, _array(types.uint64))
+
+# The signature of each kernel, given the types of the elements that it reads and writes.
+_SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
+    cast: lambda x, out: types.int64(
+        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS
+    ),
+    cast_stochastic: lambda x, out: types.int64(
+        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS, *_STREAM
+    ),
+    cast_flags: lambda x, out: types.void(
+        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS, *_STREAM
+    ),
+    decode_table: lambda x, out: types.uint64(
+        _array(x, written=False), _array(out), _array(out, written=False)
+    ),
+    decode_wide: lambda x, out: types.uint64(
+        _array(x, written=False), _array(out), *_CONSTANTS, *(types.uint64,) * 4
+    ),
+    random_words: lambda x, out: types.void(_array(out), types.uint64, types.uint64),
+    sketch32: lambda x, out: types.void(
+        _array(x, written=False), _array(types.uint64, 3), *_TABLE
+    ),
+    sketch64: lambda x, out: types.void(_array(x, written=False), *_TABLE),
+}
+
+
+@cache
+def compiled(
+    kernel: Callable[..., Any], source: np.dtype[Any], target: np.dtype[Any]
+) -> Callable[..., Any]:
+    """The kernel for these dtypes of input and output, compiled or loaded from the cache.
+
+    The signature is given beforehand, so that read-only and writable input share one compilation.
+    """
+    signature = _SIGNATURES[kernel](_ELEMENTS[source], _ELEMENTS[target])
+    compiled_kernel: Callable[..., Any] = njit(signature, cache=True, nogil=True)(kernel)
+    return compiled_kernel

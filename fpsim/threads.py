@@ -1,0 +1,114 @@
+"""Threads: work split into chunks over a small pool. Imports nothing of fpsim.
+
+Kernels release the GIL and are run from ordinary Python threads: unlike Numba's own threading
+layers this is safe when many threads call at once, and a pool lost to fork is made anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+CHUNK = 1 << 17  # elements handed to a thread at a time
+_VARIABLE = "FPSIM_NUM_THREADS"
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_count: int | None = None
+
+
+def _validated(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is not an integer; give the number of threads, 1 or more")
+    if value < 1:
+        raise ValueError(f"{name}={value} is out of range; give the number of threads, 1 or more")
+    return value
+
+
+def get_num_threads() -> int:
+    """How many threads fpsim uses on large arrays.
+
+    That of the last `set_num_threads`, else of the environment variable ``FPSIM_NUM_THREADS``,
+    else the number of processors that this process may use.
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> fpsim.set_num_threads(2)
+    >>> fpsim.get_num_threads()
+    2
+    """
+    if _count is not None:
+        return _count
+    text = os.environ.get(_VARIABLE, "").strip()
+    if text:
+        if not text.isdecimal():
+            raise ValueError(
+                f"{_VARIABLE}={text!r} is not an integer; give the number of threads, 1 or more"
+            )
+        return _validated(_VARIABLE, int(text))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads on large arrays, in this process. Results never depend on it.
+
+    Parameters
+    ----------
+    n : int
+        1 or more.
+    """
+    global _count
+    _count = _validated("n", n)
+
+
+def _forget() -> None:
+    """In a forked child: the parent's threads are not there."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _executor(workers: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or _pool_size < workers:
+            # An outgrown pool finishes what it has and goes with its last user.
+            _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpsim")
+            _pool_size = workers
+        return _pool
+
+
+def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK) -> None:
+    """Call ``work(start, stop)`` for consecutive chunks of ``range(size)``, on all threads.
+
+    The calling thread works too; what `work` raises is raised here.
+    """
+    helpers = min(get_num_threads(), -(-size // chunk)) - 1
+    starts = itertools.count(0, chunk)  # its next() is atomic
+
+    def drain() -> None:
+        for start in starts:
+            if start >= size:
+                return
+            work(start, min(start + chunk, size))
+
+    if helpers <= 0:
+        drain()
+        return
+    pool = _executor(helpers)
+    futures = [pool.submit(drain) for _ in range(helpers)]
+    try:
+        drain()
+    finally:
+        for future in futures:
+            future.result()
