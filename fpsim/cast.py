@@ -45,6 +45,9 @@ _MODES = {
     Rounding.away_from_zero: kernels.AWAY_FROM_ZERO,
     Rounding.to_odd: kernels.TO_ODD,
 }
+# How many of the discarded bits a stochastic decision looks at, beyond N: variant C's tie needs
+# the next one and whether any follows.
+_LOOKAHEAD = {"A": 0, "B": 1, "C": 2}
 _NEAREST = (Rounding.ties_to_even, Rounding.ties_to_away, Rounding.ties_to_zero)
 
 
@@ -301,6 +304,8 @@ def _cast(
             f"of 2**{fmt.quantum_exponent}); convert x to float64 first, or use fpsim.encode"
         )
     lanes = _F64 if own == _F64 or not _holds(_F32, fmt) else _F32
+    if isinstance(rounding, Stochastic) and (rounding.bits or 0) + _LOOKAHEAD[rounding.variant] > 32:
+        lanes = _F64  # narrower ones do not see enough of the discarded bits
     given = _random_words(rounding, rng, random_bits, source.shape)
     target = _checked("out", out, source.shape, result)
     if flags is not None:
@@ -315,11 +320,10 @@ def _cast(
     if source.flags.f_contiguous and target.flags.f_contiguous and given is flags is None:
         if not isinstance(rounding, Stochastic):
             source, target, transposed = source.T, target.T, True  # in the order of memory
-    in_place = np.may_share_memory(source, target)
-    if in_place and not _same_memory(source, target):
-        source, in_place = source.copy(), False
+    if np.may_share_memory(source, target) and not _same_memory(source, target):
+        source = source.copy()
 
-    nans = _run(source, lanes, target, fmt, rounding, overflow, rng, given, flags, codes, in_place)
+    nans = _run(source, lanes, target, fmt, rounding, overflow, rng, given, flags, codes)
     if nans and fmt.nan_code is None:
         _refuse_nans(np.asarray(x), fmt)
     if out is not None:
@@ -473,7 +477,6 @@ def _run(
     given: NDArray[np.uint64] | None,
     flags: NDArray[np.uint8] | None,
     codes: bool,
-    in_place: bool,
 ) -> int:
     """Cast `source` into `target` on all threads; returns how many elements are NaN."""
     uint = _UINT[lanes]
@@ -482,7 +485,11 @@ def _run(
     lane, scalar = _constants(fmt, rounding, overflow, lanes, codes)
     written = element if codes else uint
     random = isinstance(rounding, Stochastic)
-    kernel = kernels.compiled(kernels.cast_stochastic if random else kernels.cast, uint, written)
+    if random:
+        kernel = kernels.encode_at_random if codes else kernels.round_at_random
+    else:
+        kernel = kernels.encode_by_mode if codes else kernels.round_by_mode
+    run = kernels.compiled(kernel, uint, written)
     flagging = None
     if flags is not None:
         flagging = kernels.compiled(kernels.cast_flags, uint, np.dtype(np.uint8))
@@ -497,13 +504,12 @@ def _run(
 
     def work(start: int, stop: int) -> None:
         for arrays, index in _chunks(operands, start, stop):
-            x = arrays[0].copy() if in_place else arrays[0]
-            bits, results = x.view(uint), arrays[1].view(written)
+            bits, results = arrays[0].view(uint), arrays[1].view(written)
             words = arrays[-1] if given is not None else _NO_WORDS
             draw = (words, key, np.uint64((stream.offset + index) % (1 << 64)))
             if flagging is not None:
                 flagging(bits, arrays[2], lane, scalar, *draw)
-            found = kernel(bits, results, lane, scalar, *(draw if random else ()))
+            found = run(bits, results, lane, scalar, *(draw if random else ()))
             if found:
                 nans.append(found)
 
@@ -594,6 +600,7 @@ def _constants(
     }
     away, away_negative, away_odd = (0, 0, 0) if random else directed.get(rounding, (0, 0, 0))  # type: ignore[arg-type]
     sign = 0 if not fmt.signed else 1 << (fmt.bits - 1)
+    sign_mask = sign if codes else (1 << (width - 1) if fmt.signed else 0)
     over_positive, over_negative = (_over_code(fmt, rounding, overflow, n) for n in (False, True))
     infinite, infinity_flags = _infinity_code(fmt, overflow)
     outside = 0 if overflow.saturates or fmt.nan_code is None else fmt.nan_code
@@ -609,7 +616,7 @@ def _constants(
         emin_field=max(emin_field, 1),
         shift=shift,
         below_shift=shift if fmt.subnormals else significand_bits,
-        max_shift=2 * width - 1 if random else significand_bits + 2,
+        max_shift=2 * width - 2 if random else significand_bits + 2,
         nearest=ones if rounding in _NEAREST else 0,
         tie_even=int(rounding == Rounding.ties_to_even),
         tie_away=int(rounding == Rounding.ties_to_away),
@@ -617,26 +624,22 @@ def _constants(
         away_negative=away_negative,
         away_odd=away_odd,
         parity=(emin_field - fmt.zero) & 1 if fmt.mantissa_bits == 0 else 0,
-        out_shift=0 if codes else shift,
-        out_offset=((emin_field - fmt.zero) << fmt.mantissa_bits) & ones if codes else 0,
-        below_out_shift=0 if fmt.subnormals else fmt.mantissa_bits,
+        random_mask=leading,
+        random_tail=1 << (unused - 1) if variant == "B" and unused else 0,
+        random_bits=min(bits, width),
+        code_offset=((emin_field - fmt.zero) << fmt.mantissa_bits) & ones,
+        below_code_shift=0 if fmt.subnormals else fmt.mantissa_bits,
         below_float=(1 if slow_below else below_field) << significand_bits,
-        below_is_float=0 if codes else ones,
         largest=result(fmt.max_code),
         over_positive=result(over_positive),
         over_negative=result(with_sign(over_negative)),
-        signed=int(fmt.signed),
-        sign_shift=(fmt.bits - 1 if fmt.signed else 0) if codes else width - 1,
-        zero_sign=int(fmt.has_negative_zero or (fmt.signed and not fmt.zero)),
+        sign_mask=sign_mask,
+        zero_sign_mask=sign_mask if fmt.has_negative_zero or not fmt.zero else 0,
+        sign_shift=width - fmt.bits if fmt.signed else 0,
         infinity_positive=result(infinite),
         infinity_negative=result(with_sign(infinite) if fmt.signed else outside),
         nan=result(fmt.nan_code),
         outside=result(outside),
-        random_mask=leading,
-        random_tail=1 << (unused - 1) if variant == "B" and unused else 0,
-        fraction_half=(1 << (unused - 1)) - 1 if variant == "C" and unused else 0,
-        fraction_shift=unused if variant == "C" else 0,
-        fraction_mask=leading if variant == "C" else ones,
     )
     scalar = kernels.Scalar(
         emin=fmt.emin,
@@ -650,9 +653,7 @@ def _constants(
         variant="ABC".index(variant),
         codes=int(codes),
         slow_below=int(slow_below),
-        # 32-bit lanes see 32 bits of the fraction; variant B looks at one more than N, and
-        # variant C at two.
-        near=int(random and bits + {"A": 0, "B": 1, "C": 2}[variant] > width),
+        near=int(random and bits + _LOOKAHEAD[variant] > width - 1),
         tiny_before=0,
         infinity_flags=int(infinity_flags),
     )

@@ -45,26 +45,22 @@ class Lane(NamedTuple):
     away_negative: Any  # … flipped by these bits where it is negative
     away_odd: Any  # … and by these where the lower neighbour's code is odd
     parity: Any  # flips the parity of the lower neighbour (formats of precision 1)
-    out_shift: Any  # from rounded normal significand to result: shift left by this …
-    out_offset: Any  # … and subtract this
-    below_out_shift: Any  # from rounded subnormal to code: shift left by this
+    random_mask: Any  # the leading bits of a random word that are R …
+    random_tail: Any  # … and what follows R (variant B's half)
+    random_bits: Any  # N, at most W
+    code_offset: Any  # from rounded normal significand to code: subtract this
+    below_code_shift: Any  # from rounded subnormal to code: shift left by this
     below_float: Any  # bits of the power of two whose ulp is the subnormal step
-    below_is_float: Any  # all ones where results are values, 0 where they are codes
     largest: Any  # the largest finite magnitude, as a result
     over_positive: Any  # results past the range
     over_negative: Any
-    signed: Any  # 1 where a result has a sign bit …
-    sign_shift: Any  # … at this place
-    zero_sign: Any  # 1 where −0 keeps its sign
+    sign_mask: Any  # the sign bit of a result (0: unsigned) …
+    zero_sign_mask: Any  # … and of a zero
+    sign_shift: Any  # from the dtype's sign bit to a code's: shift right by this
     infinity_positive: Any  # results for infinite values
     infinity_negative: Any
     nan: Any  # result for NaN
     outside: Any  # result below an unsigned format, and for a zero that the format lacks
-    random_mask: Any  # the leading bits of a random word that are R …
-    random_tail: Any  # … and what follows R (variant B's half)
-    fraction_half: Any  # variant C: half of the last of the fraction's N bits, less one
-    fraction_shift: Any  # … the place of that last bit
-    fraction_mask: Any  # … and the bits of the fraction that are kept
 
 
 class Scalar(NamedTuple):
@@ -178,9 +174,9 @@ def _width_overload(value):
 @njit(forceinline=True)
 def _lane(p):
     return Lane(
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11],
-        p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23],
-        p[24], p[25], p[26], p[27], p[28], p[29], p[30], p[31], p[32], p[33], p[34],
+        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
+        p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23], p[24], p[25], p[26],
+        p[27], p[28], p[29], p[30],
     )  # fmt: skip
 
 
@@ -425,7 +421,8 @@ def _locate(magnitude, c):
     2. Below it, the significand with its leading bit made explicit takes their place, and one
        more bit goes for every binade below. The dtype's own subnormals have no leading bit and
        lie in the same binade as exponent field 1.
-    3. From `max_shift` on the fraction is below 1/4: more distance changes nothing.
+    3. The distance stops at `max_shift`. Deterministic modes: the fraction is below 1/4 there,
+       and more distance changes nothing. Stochastic: see `_at_random`.
     """
     zero = _like(0, c.one)
     field = _right(magnitude, c.significand_bits)
@@ -439,37 +436,93 @@ def _locate(magnitude, c):
 
 
 @njit(forceinline=True)
-def _result(places, below, negative, c):
-    """From a rounded magnitude in units of the last place to a result with its sign."""
+def _by_mode(base, distance, below, negative, c):
+    """Round in a deterministic mode: the bits that are kept, as an integer.
+
+    An increment goes in before the cut, so that its carry decides:
+    nearest: half less one, and one more to take a tie up;
+    away from zero: a one in every discarded place; toward zero: nothing.
+    """
     zero = _like(0, c.one)
-    normal = _like(_left(places, c.out_shift) - c.out_offset, c.one)
-    # The float at `below_float` plus `places` units in its last place, minus the float itself.
-    offset = _float(c.below_float)
-    value = _bits(_float(_like(c.below_float + places, c.one)) - offset)
-    code = _left(places, c.below_out_shift)
-    subnormal = _like((value & c.below_is_float) | (code & ~c.below_is_float), c.one)
-    result = subnormal if below else normal
-    sign = _left(_like(negative & c.signed, c.one), c.sign_shift)
-    zero_sign = _left(_like(negative & c.zero_sign, c.one), c.sign_shift)
-    signed = _like(result | (sign if result != zero else zero_sign), c.one)
-    over = c.over_negative if negative else c.over_positive
-    return over if result > c.largest else signed
+    discarded = _like(_left(c.one, distance) - c.one, c.one)
+    odd = _right(base, distance)
+    odd = _like((odd if below else odd ^ c.parity) & c.one, c.one)
+    all_if_negative = _like(zero - negative, c.one)
+    all_if_odd = _like(zero - odd, c.one)
+    away = c.away ^ (all_if_negative & c.away_negative) ^ (all_if_odd & c.away_odd)
+    tie = (odd & c.tie_even) | c.tie_away
+    increment = (discarded & away) + (_right(discarded, c.one) & c.nearest) + (discarded & tie)
+    return _right(_like(base + increment, c.one), distance)
 
 
 @njit(forceinline=True)
-def _slow(magnitude, negative, c, s, word):
+def _at_random(base, distance, word, c, variant_c):
+    """Round stochastically by a random word: (the bits that are kept, may they be wrong?).
+
+    1. R, the leading N bits of the word, goes in right below the last place that is kept; what
+       it has beyond the discarded bits falls off, and what it lacks is zero: the carry is that
+       of floor(ν·2^N) + R >= 2^N. Variant B has 2·R + 1 of N + 1 bits instead.
+    2. Variant C rounds the discarded bits to N first. The bits below, left as they are, are
+       worth less than R's last and cannot carry.
+    3. More than W - 1 discarded bits are shifted down to W - 1 first. The bits that this loses
+       matter where the sum is all ones: then an exact second look is due.
+    """
+    most = _like(_width(c.one) - c.one, c.one)
+    beyond = _like(max(distance, most) - most, c.one)
+    shifted = _right(base, beyond)
+    distance = min(distance, most)
+    increment = _right(
+        _right(_like((word & c.random_mask) | c.random_tail, c.one), c.one),
+        _like(most - distance, c.one),
+    )
+    if variant_c:
+        lost = base != _left(shifted, beyond)
+        shifted = _like(shifted | _like(lost, c.one), c.one)
+        cut = _like(max(distance, c.random_bits) - c.random_bits, c.one)
+        discarded = _like(_left(c.one, cut) - c.one, c.one)
+        odd = _like(_right(shifted, cut) & discarded & c.one, c.one)
+        shifted = _like(shifted + _right(discarded, c.one) + odd, c.one)
+    total = _like(shifted + increment, c.one)
+    return _right(total, distance), total == c.magnitude_mask
+
+
+@njit(forceinline=True)
+def _value_result(places, below, bits, c):
+    """From the bits that are kept to the bits of a float with its sign."""
+    normal = _left(places, c.shift)
+    # The float at `below_float` plus `places` units in its last place, minus the float itself.
+    subnormal = _bits(_float(_like(c.below_float + places, c.one)) - _float(c.below_float))
+    return _finish(subnormal if below else normal, bits, bits, c)
+
+
+@njit(forceinline=True)
+def _code_result(places, below, bits, c):
+    """From the bits that are kept to a code."""
+    normal = _like(places - c.code_offset, c.one)
+    code = _left(places, c.below_code_shift) if below else normal
+    return _finish(code, bits, _right(bits, c.sign_shift), c)
+
+
+@njit(forceinline=True)
+def _finish(result, bits, sign, c):
+    zero = _like(0, c.one)
+    mask = c.sign_mask if result != zero else c.zero_sign_mask
+    over = c.over_negative if bits > c.magnitude_mask else c.over_positive
+    return over if result > c.largest else _like(result | (sign & mask), c.one)
+
+
+@njit(forceinline=True)
+def _slow(bits, c, s, word):
     """The result of a finite nonzero value by the exact scalar path."""
+    magnitude = bits & c.magnitude_mask
     bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
     significand, exponent = _parts(np.uint64(magnitude), np.int64(c.significand_bits), bias)
-    place, _, _ = _round_exact(significand, exponent, negative, s, word)
+    place, _, _ = _round_exact(significand, exponent, bits > c.magnitude_mask, s, word)
     if place > np.uint64(s.max_code):
-        return c.over_negative if negative else c.over_positive
+        return c.over_negative if bits > c.magnitude_mask else c.over_positive
     if s.codes:
-        result = _like(place, c.one)
-    else:
-        result = _bits(_float_like(_value(place, s), c.one))
-    signed = c.signed if result else c.zero_sign
-    return _like(result | _left(_like(negative & signed, c.one), c.sign_shift), c.one)
+        return _finish(_like(place, c.one), bits, _right(bits, c.sign_shift), c)
+    return _finish(_bits(_float_like(_value(place, s), c.one)), bits, bits, c)
 
 
 def _float_like(value: Any, other: Any) -> Any:
@@ -483,39 +536,35 @@ def _float_like_overload(value, other):
     return lambda value, other: np.float64(value)
 
 
-@njit(forceinline=True)
-def _outside(x, out, c, s):
-    """Second pass for formats without a sign or without a zero, before the special values."""
-    zero = _like(0, c.one)
-    top = _like(_width(c.one) - c.one, c.one)
-    if s.zero:
-        for i in range(x.size):
-            below_zero = _right(x[i], top) != zero and out[i] != 0
-            out[i] = c.outside if below_zero else out[i]
-    else:
-        for i in range(x.size):
-            bits = x[i]
-            outside = (bits & c.magnitude_mask) == zero
-            if s.signed == 0:
-                outside = outside or _right(bits, top) != zero
-            out[i] = c.outside if outside else out[i]
-
-
 @njit
 def _redo_below(x, out, c, s):
     """Second pass for formats whose values below normal the vectorised loop cannot serve."""
     zero = _like(0, c.one)
-    top = _like(_width(c.one) - c.one, c.one)
     for i in range(x.size):
         magnitude = _like(x[i] & c.magnitude_mask, c.one)
         if magnitude != zero and _right(magnitude, c.significand_bits) < c.emin_field:
-            out[i] = _slow(magnitude, _right(x[i], top), c, s, np.uint64(0))
+            out[i] = _slow(x[i], c, s, np.uint64(0))
+
+
+@njit
+def _settle_outside(x, out, c, s):
+    """Pass for formats without a sign or without a zero, before the special values."""
+    zero = _like(0, c.one)
+    if s.zero:
+        for i in range(x.size):
+            below_zero = x[i] > c.magnitude_mask and out[i] != 0
+            out[i] = c.outside if below_zero else out[i]
+    else:
+        for i in range(x.size):
+            outside = (x[i] & c.magnitude_mask) == zero
+            if s.signed == 0:
+                outside = outside or x[i] > c.magnitude_mask
+            out[i] = c.outside if outside else out[i]
 
 
 @njit
 def _settle_specials(x, out, c):
     """Last pass where infinities or NaN were seen; returns how many NaN."""
-    top = _like(_width(c.one) - c.one, c.one)
     nans = 0
     for i in range(x.size):
         magnitude = _like(x[i] & c.magnitude_mask, c.one)
@@ -523,154 +572,172 @@ def _settle_specials(x, out, c):
             out[i] = c.nan
             nans += 1
         elif magnitude == c.dtype_infinity:
-            out[i] = c.infinity_negative if _right(x[i], top) else c.infinity_positive
+            out[i] = c.infinity_negative if x[i] > c.magnitude_mask else c.infinity_positive
     return nans
 
 
-def cast(x, out, lane, scalar):
+@njit(forceinline=True)
+def _staged(x, buffer, start):
+    """A copy of the tile of `x` at `start`.
+
+    Reading ahead of the arithmetic hides the latency of memory, and `out` may then be `x` itself.
+    """
+    tile = x[start : start + TILE]
+    copy = buffer[: tile.size]
+    for i in range(tile.size):
+        copy[i] = tile[i]
+    return copy
+
+
+@njit(forceinline=True)
+def _cast(x, out, lane, scalar, codes):
     """Round every element of `x` (float bits) into `out`; returns how many are NaN."""
     c, s = _lane(lane), _scalar(scalar)
     zero = _like(0, c.one)
     top = _like(_width(c.one) - c.one, c.one)
+    buffer = np.empty(TILE, x.dtype)
     nans = 0
     for start in range(0, x.size, TILE):
-        stop = min(start + TILE, x.size)
+        tile, results = _staged(x, buffer, start), out[start : start + TILE]
         special = zero
-        for i in range(start, stop):
-            bits = x[i]
-            negative = _right(bits, top)
+        for i in range(tile.size):
+            bits = tile[i]
             magnitude = _like(bits & c.magnitude_mask, c.one)
             base, distance, below = _locate(magnitude, c)
-            # How much to add before cutting, so that a carry decides:
-            # nearest: half less one, and one more to take a tie up;
-            # away from zero: all of the discarded bits' ones; toward zero: nothing.
-            discarded = _like(_left(c.one, distance) - c.one, c.one)
-            odd = _right(base, distance)
-            odd = _like((odd if below else odd ^ c.parity) & c.one, c.one)
-            all_if_negative = _like(zero - negative, c.one)
-            all_if_odd = _like(zero - odd, c.one)
-            away = c.away ^ (all_if_negative & c.away_negative) ^ (all_if_odd & c.away_odd)
-            tie = (odd & c.tie_even) | c.tie_away
-            increment = (
-                (discarded & away) + (_right(discarded, c.one) & c.nearest) + (discarded & tie)
-            )
-            places = _right(_like(base + increment, c.one), distance)
-            out[i] = _result(places, below, negative, c)
-            special |= _like(magnitude >= c.dtype_infinity, c.one)
+            places = _by_mode(base, distance, below, _right(bits, top), c)
+            if codes:
+                results[i] = _code_result(places, below, bits, c)
+            else:
+                results[i] = _value_result(places, below, bits, c)
+            special = _like(special | _like(magnitude >= c.dtype_infinity, c.one), c.one)
         if s.slow_below:
-            _redo_below(x[start:stop], out[start:stop], c, s)
+            _redo_below(tile, results, c, s)
         if s.zero == 0 or s.signed == 0:
-            _outside(x[start:stop], out[start:stop], c, s)
+            _settle_outside(tile, results, c, s)
         if special != zero:
-            nans += _settle_specials(x[start:stop], out[start:stop], c)
+            nans += _settle_specials(tile, results, c)
     return nans
 
 
+def round_by_mode(x, out, lane, scalar):
+    """Round bits of floats to bits of values; returns how many are NaN."""
+    return _cast(x, out, lane, scalar, False)
+
+
+def encode_by_mode(x, out, lane, scalar):
+    """Round bits of floats to codes; returns how many are NaN."""
+    return _cast(x, out, lane, scalar, True)
+
+
+def _drawn(buffer: Any, halves: Any, index: Any, key: Any) -> Any:
+    """Leading bits of the stream's words from element `index` on, `buffer.size` of them."""
+    raise NotImplementedError  # jitted code only: what the width leaves to do differs
+
+
 @njit(forceinline=True)
-def _draw(words, halves, index, key):
-    """Fill `words` with the leading bits of the stream's words from element `index` on."""
+def _halves_drawn(buffer, halves, index, key):
+    _fill_halves(halves, index // np.uint64(4), np.uint64(0), key)
     lead = np.int64(index % np.uint64(4))
-    block = index // np.uint64(4)
-    _fill_halves(halves, block, np.uint64(0), key)
-    for i in range(words.size):
-        words[i] = halves[i + lead]
-    if _width(words[0]) == 64:
-        _fill_halves(halves, block, np.uint64(1), key)
-        for i in range(words.size):
-            words[i] = _like((np.uint64(words[i]) << _HALF) | np.uint64(halves[i + lead]), words[i])
+    return halves[lead : lead + buffer.size]
 
 
 @njit(forceinline=True)
-def _round_at_random(bits, word, c, variant_c):
-    """Round one element at random: (result, the fraction and what it must exceed to go up)."""
-    zero = _like(0, c.one)
-    width = _width(c.one)
-    top = _like(width - c.one, c.one)
-    negative = _right(bits, top)
-    magnitude = _like(bits & c.magnitude_mask, c.one)
-    base, distance, below = _locate(magnitude, c)
-    # The discarded bits as a fraction of W bits: R goes up when fraction + R / 2**W >= 1.
-    short = distance < width
-    rest = _like(base & _like(_left(c.one, distance) - c.one, c.one), c.one) if short else base
-    beyond = _like(distance - width, c.one)
-    fraction = _left(_left(rest, _like(top - distance, c.one)), c.one)
-    fraction = fraction if short else _right(rest, beyond)
-    limit = _like(~_like((word & c.random_mask) | c.random_tail, c.one), c.one)
-    up = fraction > limit
-    if variant_c:
-        lost = rest != _left(fraction, beyond) and not short
-        fraction = _like(fraction | (c.one if lost else zero), c.one)
-        odd = _like(_right(fraction, c.fraction_shift) & c.one, c.one)
-        rounded = _like(fraction + c.fraction_half + odd, c.one)
-        up = rounded < fraction or _like(rounded & c.fraction_mask, c.one) > limit
-    places = _right(base, distance) if short else zero
-    places = _like(places + (c.one if up else zero), c.one)
-    return _result(places, below, negative, c), fraction, limit
+def _words_drawn(buffer, halves, index, key):
+    block, lead = index // np.uint64(4), np.int64(index % np.uint64(4))
+    _fill_halves(halves, block, np.uint64(0), key)
+    upper = halves[lead : lead + buffer.size]
+    for i in range(buffer.size):
+        buffer[i] = np.uint64(upper[i]) << _HALF
+    _fill_halves(halves, block, np.uint64(1), key)
+    for i in range(buffer.size):
+        buffer[i] |= np.uint64(upper[i])
+    return buffer
 
 
-def cast_stochastic(x, out, lane, scalar, given, key, offset):
-    """Like `cast`, at random: by the words `given`, or else by the stream `key` from `offset`."""
+@overload(_drawn)
+def _drawn_overload(buffer, halves, index, key):
+    if buffer.dtype == types.uint32:
+        return lambda buffer, halves, index, key: _halves_drawn(buffer, halves, index, key)
+    return lambda buffer, halves, index, key: _words_drawn(buffer, halves, index, key)
+
+
+@njit(forceinline=True)
+def _round_tile(tile, results, words, c, codes, variant_c):
+    """The vectorised loop at random: (was there a special value, must some be redone?)."""
+    special = _like(0, c.one)
+    doubtful = _like(0, c.one)
+    for i in range(tile.size):
+        bits = tile[i]
+        magnitude = _like(bits & c.magnitude_mask, c.one)
+        base, distance, below = _locate(magnitude, c)
+        places, doubt = _at_random(base, distance, words[i], c, variant_c)
+        if codes:
+            results[i] = _code_result(places, below, bits, c)
+        else:
+            results[i] = _value_result(places, below, bits, c)
+        special = _like(special | _like(magnitude >= c.dtype_infinity, c.one), c.one)
+        doubtful = _like(doubtful | _like(doubt, c.one), c.one)
+    return special, doubtful
+
+
+@njit(forceinline=True)
+def _cast_at_random(x, out, lane, scalar, given, key, offset, codes):
     c, s = _lane(lane), _scalar(scalar)
     zero = _like(0, c.one)
-    two = _like(c.one + c.one, c.one)
-    top = _like(_width(c.one) - c.one, c.one)
-    spare = np.int64(64) - np.int64(_width(c.one))
+    spare = np.uint64(64) - np.uint64(_width(c.one))
     buffer = np.empty(TILE, x.dtype)
+    drawn = np.empty(TILE, x.dtype)
     halves = np.empty(TILE + 4, np.uint32)
     nans = 0
     for start in range(0, x.size, TILE):
-        stop = min(start + TILE, x.size)
-        words = buffer[: stop - start]
+        tile, results = _staged(x, buffer, start), out[start : start + TILE]
+        tile_given = given[start : start + TILE]
+        words = drawn[: tile.size]
         if given.size:
             for i in range(words.size):
-                words[i] = _like(given[start + i] >> np.uint64(spare), c.one)
+                words[i] = _like(tile_given[i] >> spare, c.one)
         else:
-            _draw(words, halves, offset + np.uint64(start), key)
-        special = zero
-        # A fraction and a limit this close may differ in bits that a lane does not hold.
-        near = False
+            words = _drawn(words, halves, offset + np.uint64(start), key)
         if s.variant == 2:
-            for i in range(words.size):
-                bits = x[start + i]
-                result, fraction, limit = _round_at_random(bits, words[i], c, True)
-                out[start + i] = result
-                special |= _like(_like(bits & c.magnitude_mask, c.one) >= c.dtype_infinity, c.one)
-                near |= _like(fraction - limit + c.one, c.one) <= two
+            special, doubtful = _round_tile(tile, results, words, c, codes, True)
         else:
-            for i in range(words.size):
-                bits = x[start + i]
-                result, fraction, limit = _round_at_random(bits, words[i], c, False)
-                out[start + i] = result
-                special |= _like(_like(bits & c.magnitude_mask, c.one) >= c.dtype_infinity, c.one)
-                near |= _like(fraction - limit + c.one, c.one) <= two
-        exactly = near and s.near != 0
-        if exactly or s.slow_below:
-            for i in range(start, stop):
-                magnitude = _like(x[i] & c.magnitude_mask, c.one)
-                negative = _right(x[i], top)
-                low = _right(magnitude, c.significand_bits) < c.emin_field
-                if zero < magnitude < c.dtype_infinity and (exactly or low):
+            special, doubtful = _round_tile(tile, results, words, c, codes, False)
+        all_again = doubtful != zero and s.near
+        if all_again or s.slow_below:
+            for i in range(tile.size):
+                magnitude = _like(tile[i] & c.magnitude_mask, c.one)
+                below = _right(magnitude, c.significand_bits) < c.emin_field
+                if zero < magnitude < c.dtype_infinity and (all_again or below):
                     if given.size:
-                        word = given[i]
+                        word = tile_given[i]
                     else:
-                        word = _word(offset + np.uint64(i), key)
-                    out[i] = _slow(magnitude, negative, c, s, word)
+                        word = _word(offset + np.uint64(start + i), key)
+                    results[i] = _slow(tile[i], c, s, word)
         if s.zero == 0 or s.signed == 0:
-            _outside(x[start:stop], out[start:stop], c, s)
+            _settle_outside(tile, results, c, s)
         if special != zero:
-            nans += _settle_specials(x[start:stop], out[start:stop], c)
+            nans += _settle_specials(tile, results, c)
     return nans
 
 
+def round_at_random(x, out, lane, scalar, given, key, offset):
+    """Like `round_by_mode`, by the words `given`, or by the stream of `key` from `offset` on."""
+    return _cast_at_random(x, out, lane, scalar, given, key, offset, False)
+
+
+def encode_at_random(x, out, lane, scalar, given, key, offset):
+    """Like `encode_by_mode`, by the words `given`, or by the stream of `key` from `offset` on."""
+    return _cast_at_random(x, out, lane, scalar, given, key, offset, True)
+
+
 def cast_flags(x, flags, lane, scalar, given, key, offset):
-    """Write the exception flags that `cast` or `cast_stochastic` of `x` raises."""
+    """Write the exception flags that the casts of `x` raise."""
     c, s = _lane(lane), _scalar(scalar)
-    top = _like(_width(c.one) - c.one, c.one)
     bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
     quiet = _left(c.one, _like(c.significand_bits - c.one, c.one))
     for i in range(x.size):
         magnitude = _like(x[i] & c.magnitude_mask, c.one)
-        negative = _right(x[i], top) == c.one
+        negative = x[i] > c.magnitude_mask
         flag = 0
         if magnitude > c.dtype_infinity:
             flag = 0 if magnitude & quiet else INVALID
@@ -852,14 +919,22 @@ _CONSTANTS = (_array(types.int64, written=False),)
 _STREAM = (_array(types.uint64, written=False), types.uint64, types.uint64)
 _TABLE = (_array(types.uint64, 2), types.int64, _array(types.uint64))
 
+
+
+def _cast_signature(x: Any, out: Any) -> Any:
+    return types.int64(_array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS)
+
+
+def _random_cast_signature(x: Any, out: Any) -> Any:
+    return types.int64(*_cast_signature(x, out).args, *_STREAM)
+
+
 # The signature of each kernel, given the types of the elements that it reads and writes.
 _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
-    cast: lambda x, out: types.int64(
-        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS
-    ),
-    cast_stochastic: lambda x, out: types.int64(
-        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS, *_STREAM
-    ),
+    round_by_mode: _cast_signature,
+    encode_by_mode: _cast_signature,
+    round_at_random: _random_cast_signature,
+    encode_at_random: _random_cast_signature,
     cast_flags: lambda x, out: types.void(
         _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS, *_STREAM
     ),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fpsim.analysis.lognormal import Lognormal
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[Any]
 
 LN2 = math.log(2.0)
 
@@ -285,7 +285,7 @@ def closed_form_error(
 
 _WINDOW = 16.0  # beyond this many sigma lies less than 1e-57 of the data
 _PANEL = 0.25  # longest panel of the quadrature, in units of min(sigma, 1)
-_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(5)
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(6)
 _MIN_BLOCK_BITS = 7
 
 
@@ -385,13 +385,16 @@ def _pieces(low: float, high: float, sigma: float, fmt: Format) -> _Pieces:
 
 
 def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
-    """Means of |delta|, delta and delta**2, shape (3, len(mu)), of scaled lognormal magnitudes.
+    """Means of |delta|, delta, delta**2, q/x and (q/x)**2: shape (5, len(mu)).
 
-    `mu` is in ascending order. Each interval that rounds to one level is integrated by Gauss's
-    rule on panels short enough that it is exact to rounding error; a difference of closed forms
-    would cancel where levels are close. Below the smallest and above the largest level, where
-    nothing cancels, the integral is in closed form. Blocks take the mean error of uniform
-    rounding and the Euler-Maclaurin terms of their ends, which leaves about 1e-11 of the result.
+    The last two, ``1 - delta`` and its square, are for where little is left of x. `mu`, of the
+    scaled data, is in ascending order.
+
+    Each interval that rounds to one level is integrated by Gauss's rule on panels short enough
+    that it is exact to rounding error; differences of closed forms would cancel where levels are
+    close. Below the smallest and above twice the largest level nothing cancels and the integral
+    is in closed form. Blocks take the mean error of uniform rounding and the terms of
+    `_block_ends`, which leaves about 1e-10 of the result.
     """
     if sigma == 0:
         return _point_moments(mu, fmt)
@@ -399,7 +402,7 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
         halves = np.array_split(mu, 2)
         return np.concatenate([_moments(half, sigma, fmt) for half in halves], axis=1)
     low, high = mu[0] - _WINDOW * sigma, mu[-1] + _WINDOW * sigma
-    moments = np.zeros((3, len(mu)))
+    moments = np.zeros((5, len(mu)))
     pieces = _pieces(low, high, sigma, fmt)
 
     with np.errstate(over="ignore"):
@@ -417,17 +420,14 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
         t = (start[index] + width * part)[:, None] + width[:, None] * (0.5 + 0.5 * _NODES)
         ln_x = (anchor[index][:, None] + np.log1p(t)).ravel()
         weight = 0.5 * width[:, None] * _NODE_WEIGHTS / ((1 + t) * sigma)
-        spread = spacing[index][:, None]
-        delta = t / (1 + t)
+        delta, kept = t / (1 + t), 1 / (1 + t)
+        functions = [np.abs(delta), delta, delta**2, kept, kept**2]
         if spacing.any():
-            one_level = spread == 0
-            ratio = spread / (1 + t)
-            first = np.where(one_level, delta, 0.0)
-            absolute = np.where(one_level, np.abs(delta), ratio / 4)
-            second = np.where(one_level, delta**2, ratio**2 / 12)
-        else:
-            first, absolute, second = delta, np.abs(delta), delta**2
-        columns = np.stack([(weight * f).ravel() for f in (absolute, first, second)], axis=1)
+            ratio = spacing[index][:, None] * kept
+            block = [ratio / 4, 0.0, ratio**2 / 12, 1.0, 1 + ratio**2 / 12]
+            pairs = zip(block, functions, strict=True)
+            functions = [np.where(ratio > 0, uniform, exact) for uniform, exact in pairs]
+        columns = np.stack([(weight * f).ravel() for f in functions], axis=1)
         moments += (_density((ln_x - mu[:, None]) / sigma) @ columns).T
         moments += _block_ends(mu, sigma, pieces)
 
@@ -435,18 +435,16 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
     smallest = _log_value(_smallest_code(fmt), fmt)
     z = (smallest - LN2 - mu) / sigma
     if fmt.zero:
-        moments += scipy.special.ndtr(z)
+        moments[:3] += scipy.special.ndtr(z)
     else:
         with np.errstate(over="ignore"):
             n0, n1, n2 = (2.0**r * tail_moment(-z, -r * sigma) for r in range(3))
-        finite = n1 < 1e300  # beyond it the moments are infinite for any purpose
-        n1, n2 = np.where(finite, n1, 0.0), np.where(finite & (n2 < 1e300), n2, np.inf)
-        mean = np.where(finite, n1 - n0, np.inf)
-        moments += np.stack([mean, -mean, n2 - 2 * n1 + n0])
+            n1, n2 = np.minimum(n1, 1e300), np.where(n1 > 1e300, np.inf, n2)  # no inf - inf
+        moments += np.stack([n1 - n0, n0 - n1, n2 - 2 * n1 + n0, n1, n2])
     # Above twice the largest value.
     z = (_log_value(fmt.max_code, fmt) + LN2 - mu) / sigma
     n0, n1, n2 = (0.5**r * tail_moment(z, r * sigma) for r in range(3))
-    moments += np.stack([n0 - n1, n0 - n1, n0 - 2 * n1 + n2])
+    moments += np.stack([n0 - n1, n0 - n1, n0 - 2 * n1 + n2, n1, n2])
     return moments
 
 
@@ -466,30 +464,31 @@ def _block_ends(mu: Floats, sigma: float, pieces: _Pieces) -> Floats:
     """
     blocks = pieces.spacing > 0
     anchor, spacing = pieces.anchor[blocks], pieces.spacing[blocks]
-    moments = np.zeros((3, len(mu)))
+    absolute, first, second = np.zeros((3, len(mu)))
     for sign, t in ((-1.0, pieces.start[blocks]), (1.0, pieces.stop[blocks])):
         r = spacing / (1 + t)
         z = (anchor + np.log1p(t) - mu[:, None]) / sigma
         slope = z / sigma
         density = sign * _density(z) / sigma
-        moments[0] += (density * r**3 * (2 + slope)).sum(axis=1) / 192
         curvature = (2 + slope) * (3 + slope) - sigma**-2
-        moments[1] += (density * (7 * r**4 * curvature / 5760 - r**2 / 24)).sum(axis=1)
-        moments[2] += 7 * (density * r**4 * (3 + slope)).sum(axis=1) / 2880
-    return moments
+        absolute += (density * r**3 * (2 + slope)).sum(axis=1) / 192
+        first += (density * (7 * r**4 * curvature / 5760 - r**2 / 24)).sum(axis=1)
+        second += (density * r**4 * (3 + slope)).sum(axis=1) * (7 / 2880)
+    return np.stack([absolute, first, second, -first, second - 2 * first])
 
 
 def _point_moments(mu: Floats, fmt: Format) -> Floats:
     """`_moments` of point masses at exp(mu)."""
     exponent = np.floor(mu / LN2)
     x = np.exp(mu - exponent * LN2)
-    delta = 1 - _nearest(x, exponent.astype(np.int64), fmt) / x
-    return np.stack([np.abs(delta), delta, delta**2])
+    kept = _nearest(x, exponent.astype(np.int64), fmt) / x
+    delta = 1 - kept
+    return np.stack([np.abs(delta), delta, delta**2, kept, kept**2])
 
 
-def _values(metric: Metric, moments: Floats) -> Floats:
-    """The metric, from means of |delta|, delta and delta**2 with its weight."""
-    absolute, first, second = moments
+def _values(metric: Metric, moments: Floats) -> Any:
+    """The metric, from `_moments` with its weight."""
+    absolute, first, second, kept, kept_square = moments
     if metric is Metric.relative:
         return absolute
     if metric is Metric.bias:
@@ -498,7 +497,7 @@ def _values(metric: Metric, moments: Floats) -> Floats:
         return second
     if metric is Metric.sqnr:
         return _decibels(second)
-    return _cosine(1 - first, 1 - 2 * first + second)
+    return _cosine(first, second, kept, kept_square)
 
 
 def _decibels(nmse: Any) -> Any:
@@ -506,10 +505,12 @@ def _decibels(nmse: Any) -> Any:
         return -10 * np.log10(nmse) + 0.0
 
 
-def _cosine(product: Any, square: Any) -> Any:
-    """From means of x q and q q over that of x x; 0 where everything is flushed."""
-    square = np.maximum(square, np.finfo(float).tiny)
-    return np.clip(np.maximum(product, 0.0) / np.sqrt(square), 0.0, 1.0)
+def _cosine(first: Any, second: Any, kept: Any, kept_square: Any) -> Any:
+    """Cosine of q and x from means weighted with x**2; 0 where all is flushed."""
+    square = np.maximum(kept_square, np.finfo(np.float64).tiny)
+    # Near 1, 1 - cos**2 from the errors themselves: no cancellation.
+    near = np.sqrt(np.maximum(1 - (second - first**2) / square, 0.0))
+    return np.where(second < 0.1, near, kept / np.sqrt(square))[()]
 
 
 def _share_below(log_threshold: float, mu: float, sigma: float) -> float:
@@ -546,8 +547,7 @@ class _Cells:
     mean: Floats
     variance: Floats
     is_point: NDArray[np.bool_]
-    counts: Floats
-    largest: float
+    weights: Floats  # shares of the elements
 
     @classmethod
     def of(cls, sketch: Sketch) -> _Cells:
@@ -563,15 +563,14 @@ class _Cells:
             mean=sketch.means,
             variance=variance,
             is_point=point_cells(sketch, variance),
-            counts=sketch.counts.astype(np.float64),
-            largest=sketch.largest,
+            weights=sketch.counts / sketch.nonzero,
         )
 
 
 def point_cells(sketch: Sketch, variance: Floats | None = None) -> NDArray[np.bool_]:
     """Cells of a sketch whose elements are all equal, but for the sketch's own resolution."""
     variance = sketch.variances if variance is None else variance
-    return variance < 2.0**-66
+    return np.less(variance, 2.0**-66)
 
 
 def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Floats:
@@ -591,7 +590,7 @@ def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Floats:
     return np.minimum(level, np.ldexp(float(maximum), maximum_unit - exponent))
 
 
-def _unit(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> NDArray[np.int64]:
+def _unit(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> Any:
     """Exponent, over ``2**exponent``, of the distance between levels here (or a divisor of it)."""
     top = exponent + np.frexp(significand)[1] - 1
     unit = np.maximum(top, fmt.emin) - fmt.mantissa_bits
@@ -640,62 +639,55 @@ def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
     exponent = cells.exponent + shift
     mean, variance = cells.mean * factor, cells.variance * factor**2
     lower, upper = cells.lower * factor, (cells.lower + 2.0**-CELL_BITS) * factor
+    spread = np.sqrt(3 * variance)
     maximum, maximum_unit = _significand(fmt.max_code, fmt)
+    top = np.ldexp(float(maximum), maximum_unit - exponent)
 
     # As if all of the cell rounded to one level ...
     q = _nearest(mean, exponent, fmt)
     e = mean - q
-    errors = np.stack(
-        [
-            np.abs(e - q * variance / mean**2) / mean,
-            e,
-            e**2 + variance,
-            mean * e + variance,
-        ]
-    )
+    relative = np.abs(e - q * variance / mean**2) / mean
+    errors = np.stack([relative, e, e**2 + variance, mean * e + variance])
     # ... which is so unless a level or a boundary between two lies inside.
     unit = _unit(lower, exponent, fmt)
     steps = np.ceil(np.ldexp(upper, 1 - unit)) - np.floor(np.ldexp(lower, 1 - unit))
-    top = np.ldexp(float(maximum), maximum_unit - exponent)
     cut = np.flatnonzero((steps > 1) & (lower < top) & ~cells.is_point)
-    spread = np.sqrt(3 * variance)
     if len(cut):
-        # Uniform with the cell's own mean and variance, and apart where the range ends inside.
-        a, b, end = mean[cut] - spread[cut], mean[cut] + spread[cut], top[cut]
-        inside = np.clip((end - a) / (b - a), 0.0, 1.0)
-        errors[:, cut] = inside * _uniform_errors(
-            a, np.where(inside > 0, np.minimum(b, end), b), exponent[cut], fmt
-        )
-        past = inside < 1
-        if past.any():
-            rows = cut[past]
-            errors[:, rows] += (1 - inside[past]) * _uniform_errors(
-                np.maximum(a, end)[past], b[past], exponent[rows], fmt
-            )
+        # Uniform with the cell's own mean and variance, in two parts where the range ends inside.
+        low, high = mean[cut] - spread[cut], mean[cut] + spread[cut]
+        end = np.clip(top[cut], low, high)
+        errors[:, cut] = 0.0
+        for start, stop in ((low, end), (end, high)):
+            rows = np.flatnonzero(stop > start)
+            share = (stop - start)[rows] / (high - low)[rows]
+            part = _uniform_errors(start[rows], stop[rows], exponent[cut[rows]], fmt)
+            errors[:, cut[rows]] += share * part
 
     def share_below(significand: int, unit: int, ties: bool) -> float:
         threshold = np.ldexp(float(significand), unit - exponent)
         within = np.clip((threshold - mean + spread) / np.maximum(2 * spread, 1e-300), 0.0, 1.0)
         share = np.where(upper <= threshold, 1.0, np.where(lower >= threshold, 0.0, within))
         at_point = mean <= threshold if ties else mean < threshold
-        return float(np.where(cells.is_point, at_point, share) @ cells.counts / total)
+        return float(np.where(cells.is_point, at_point, share) @ cells.weights)
 
-    counts, total = cells.counts, cells.counts.sum()
-    reference = int(exponent[-1])
-    weight = counts * np.ldexp(1.0, np.maximum(exponent - reference, -1000))
-    weight2 = counts * np.ldexp(1.0, np.maximum(2 * (exponent - reference), -1000))
-    xx = weight2 @ (mean**2 + variance)
+    # Weights of x and of x squared.
+    reference = exponent - exponent[-1]
+    linear = cells.weights * np.ldexp(1.0, np.maximum(reference, -1000))
+    square = cells.weights * np.ldexp(1.0, np.maximum(2 * reference, -1000))
+    xx = mean**2 + variance
+    total = square @ xx
+    first, second = square @ errors[3] / total, square @ errors[2] / total
+    kept, kept_square = xx - errors[3], xx - 2 * errors[3] + errors[2]
     smallest, smallest_unit = _significand(_smallest_code(fmt), fmt)
     # A tie rounds to the even code: 0, not the smallest value; past the range if `max` is odd.
+    even = fmt.max_code % 2 == 0
     return ErrorSummary(
-        relative=float(counts @ errors[0] / total),
-        nmse=float(weight2 @ errors[2] / xx),
-        cosine=float(
-            _cosine(*(1 - weight2 @ f / xx for f in (errors[3], 2 * errors[3] - errors[2])))
-        ),
-        bias=float(-(weight @ errors[1]) / (weight @ mean)),
+        relative=float(cells.weights @ errors[0]),
+        nmse=float(second),
+        cosine=float(_cosine(first, second, square @ kept / total, square @ kept_square / total)),
+        bias=float(-(linear @ errors[1]) / (linear @ mean)),
         underflow=share_below(smallest, smallest_unit - 1, ties=True) if fmt.zero else 0.0,
-        overflow=1 - share_below(2 * maximum + 1, maximum_unit - 1, ties=fmt.max_code % 2 == 0),
+        overflow=1.0 - share_below(2 * maximum + 1, maximum_unit - 1, ties=even),
     )
 
 
