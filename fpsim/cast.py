@@ -171,10 +171,10 @@ def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
     seen = []
 
     def work(start: int, stop: int) -> None:
-        for (chunk, values), _ in _chunks([(source, source.dtype), (out, element)], start, stop):
+        for (chunk, values), _ in chunks([(source, source.dtype), (out, element)], start, stop):
             seen.append(int(kernel(chunk, values, *arguments)))
 
-    over_chunks(source.size, work)
+    overchunks(source.size, work)
     if any(code >> fmt.bits for code in seen):
         raise ValueError(
             f"codes={int(source.max())} is out of range; {fmt} has codes 0 to {(1 << fmt.bits) - 1}"
@@ -341,7 +341,7 @@ def real_array(name: str, x: ArrayLike) -> tuple[NDArray[Any], np.dtype[Any]]:
         array = np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is no array ({error}); {remedy}") from None
-    if array.dtype in (_F32, _F64, np.float16):
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         return array, array.dtype.newbyteorder("=")
     if array.dtype.kind in "iub":
         if array.dtype.itemsize == 8 and array.size:
@@ -432,7 +432,7 @@ def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
 def _refuse_nans(x: NDArray[Any], fmt: Format) -> None:
     """Raise ValueError where `x` has NaN."""
     count, first = 0, -1
-    for (chunk,), start in _chunks([(x, _F64)], 0, x.size):
+    for (chunk,), start in chunks([(x, _F64)], 0, x.size):
         nan = np.isnan(chunk)
         if nan.any():
             first = start + int(nan.argmax()) if first < 0 else first
@@ -503,7 +503,7 @@ def _run(
     nans: list[int] = []
 
     def work(start: int, stop: int) -> None:
-        for arrays, index in _chunks(operands, start, stop):
+        for arrays, index in chunks(operands, start, stop):
             bits, results = arrays[0].view(uint), arrays[1].view(written)
             words = arrays[-1] if given is not None else _NO_WORDS
             draw = (words, key, np.uint64((stream.offset + index) % (1 << 64)))
@@ -513,18 +513,21 @@ def _run(
             if found:
                 nans.append(found)
 
-    over_chunks(source.size, work)
+    overchunks(source.size, work)
     return sum(nans)
 
 
-def _chunks(
-    operands: list[tuple[NDArray[Any], np.dtype[Any]]], start: int, stop: int
+def chunks(
+    operands: list[tuple[NDArray[Any], np.dtype[Any]]],
+    start: int,
+    stop: int,
+    buffer: int = _BUFFER,
 ) -> Any:
     """Yield (one-dimensional contiguous arrays in the wanted dtypes, index of the first element).
 
     The operands have one shape; elements are counted in C order. The first operand is read, the
     rest are written to unless they are read-only. Arrays that can be handed out as they are, are;
-    others pass through buffers of `_BUFFER` elements.
+    others pass through buffers of `buffer` elements.
     """
     if all(
         array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
@@ -542,7 +545,7 @@ def _chunks(
         op_dtypes=[dtype for _, dtype in operands],
         order="C",
         casting="unsafe",
-        buffersize=_BUFFER,
+        buffersize=buffer,
     )
     with iterator:
         iterator.iterrange = (start, stop)

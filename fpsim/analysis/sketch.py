@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from fpsim import kernels
+from fpsim.cast import chunks, real_array
+from fpsim.threads import get_num_threads, over_chunks
 
 CELL_BITS = 7  # a cell is one of 2**7 equal parts of a binade
 UNIT_BITS = 31  # offsets within a binade are counted in units of 2**-31 of its lower edge
 
+_BLOCK = 1 << 31  # elements summed up in 64-bit integers before they go into a Sketch
+_CHUNK = 1 << 22  # elements handed to a thread at a time
+_LEAST = 1 << 18  # … and how few are worth one
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Sketch:
     """What a tensor's magnitudes look like, small, exact and mergeable.
 
@@ -28,8 +37,8 @@ class Sketch:
     ----------
     size : int
         Elements seen, of any kind.
-    zeros, nans, infinities, negatives : int
-        How many of them; `negatives` counts finite values below zero.
+    zeros, nans, infinities : int
+        How many of them.
     smallest, largest : float
         Extremes of the finite nonzero magnitudes (inf and 0 where there are none).
     keys : int64 array, sorted
@@ -43,7 +52,6 @@ class Sketch:
     zeros: int = 0
     nans: int = 0
     infinities: int = 0
-    negatives: int = 0
     smallest: float = np.inf
     largest: float = 0.0
     keys: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -53,34 +61,86 @@ class Sketch:
     squares_low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     @classmethod
-    def of(cls, x: ArrayLike) -> Sketch:
-        """Sketch an array in one pass."""
-        x = np.asarray(x, dtype=np.float64).ravel()
-        finite = x[np.isfinite(x)]
-        magnitude = np.abs(finite[finite != 0])
-        fraction, exponent = np.frexp(magnitude)
-        t = np.rint(np.ldexp(2 * fraction - 1, UNIT_BITS)).astype(np.int64)
-        exact_j = np.ldexp(2 * fraction - 1, CELL_BITS).astype(np.int64)
-        keys = (exponent.astype(np.int64) - 1) * (1 << CELL_BITS) + exact_j
-        t -= exact_j << (UNIT_BITS - CELL_BITS)
-        unique, inverse = np.unique(keys, return_inverse=True)
-        squares: Any = np.zeros(len(unique), object)
-        np.add.at(squares, inverse, t.astype(object) ** 2)
-        offsets = np.zeros(len(unique), np.uint64)
-        np.add.at(offsets, inverse, t.astype(np.uint64))
-        return cls(
-            size=x.size,
-            zeros=int((finite == 0).sum()),
-            nans=int(np.isnan(x).sum()),
-            infinities=int(np.isinf(x).sum()),
-            negatives=int((finite < 0).sum()),
-            smallest=float(magnitude.min(initial=np.inf)),
-            largest=float(magnitude.max(initial=0)),
-            keys=unique,
-            counts=np.bincount(inverse, minlength=len(unique)).astype(np.int64),
-            offsets=offsets,
-            squares_high=np.array([int(s) >> 64 for s in squares], np.uint64),
-            squares_low=np.array([int(s) & (2**64 - 1) for s in squares], np.uint64),
+    def of(cls, x: ArrayLike, progress: Callable[[int], object] | None = None) -> Sketch:
+        """Sketch an array of any shape in one pass, on all threads.
+
+        Parameters
+        ----------
+        x : array_like
+            Real numbers, as `fpsim.round` takes them; memory-mapped arrays are read once.
+        progress : callable, optional
+            Called with the number of elements done since the last call.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> sketch = fpsim.Sketch.of([0.0, 1.0, -3.0, float("nan")])
+        >>> sketch.size, sketch.zeros, sketch.nans, sketch.smallest, sketch.largest
+        (4, 1, 1, 1.0, 3.0)
+        """
+        array, dtype = real_array("x", x)
+        if array.flags.f_contiguous:
+            array = array.T  # the order does not matter
+        lanes = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+        blocks = range(0, array.size, _BLOCK)
+        return reduce(
+            Sketch.merge,
+            (_sketch(array, lanes, b, min(b + _BLOCK, array.size), progress) for b in blocks),
+            cls(),
+        )
+
+    def merge(self, other: Sketch) -> Sketch:
+        """The sketch of both data sets together; exactly that of one pass over both.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> one, two = fpsim.Sketch.of([1.0, 2.0]), fpsim.Sketch.of([3.0])
+        >>> one.merge(two) == fpsim.Sketch.of([1.0, 2.0, 3.0])
+        True
+        """
+        keys = np.union1d(self.keys, other.keys)
+        mine, theirs = np.searchsorted(keys, self.keys), np.searchsorted(keys, other.keys)
+
+        def total(name: str) -> NDArray[Any]:
+            ours = getattr(self, name)
+            result = np.zeros(keys.size, ours.dtype)
+            result[mine] += ours
+            result[theirs] += getattr(other, name)
+            return result
+
+        low, high = total("squares_low"), total("squares_high")
+        before = np.zeros(keys.size, np.uint64)
+        before[mine] = self.squares_low
+        high += (low < before).astype(np.uint64)  # the carry between the limbs
+        return Sketch(
+            size=self.size + other.size,
+            zeros=self.zeros + other.zeros,
+            nans=self.nans + other.nans,
+            infinities=self.infinities + other.infinities,
+            smallest=min(self.smallest, other.smallest),
+            largest=max(self.largest, other.largest),
+            keys=keys,
+            counts=total("counts"),
+            offsets=total("offsets"),
+            squares_high=high,
+            squares_low=low,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sketch):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        extremes = f", |x| from {self.smallest:.3g} to {self.largest:.3g}" if self.nonzero else ""
+        return (
+            f"<Sketch of {self.size} elements: {self.zeros} zero, {self.nans} NaN, "
+            f"{self.infinities} infinite, {self.keys.size} cells{extremes}>"
         )
 
     @property
@@ -143,3 +203,54 @@ class Sketch:
         weight = self.counts / self.nonzero
         average = float(np.sum(weight * logs))
         return average, float(np.sqrt(np.sum(weight * ((logs - average) ** 2 + spread))))
+
+
+def _sketch(
+    array: NDArray[Any],
+    lanes: np.dtype[Any],
+    start: int,
+    stop: int,
+    progress: Callable[[int], object] | None,
+) -> Sketch:
+    """The sketch of elements `start` to `stop` (at most `_BLOCK`) of an array."""
+    wide = lanes == np.float64
+    lowest = -1074 if wide else -149  # the exponent of the first cell
+    cells = (1024 - lowest if wide else 128 - lowest) << CELL_BITS
+    uint = np.dtype(np.uint64 if wide else np.uint32)
+    kernel = kernels.compiled(kernels.sketch64 if wide else kernels.sketch32, uint, uint)
+    mine = threading.local()
+    every: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
+
+    def work(first: int, last: int) -> None:
+        if not hasattr(mine, "table"):
+            mine.table = np.zeros((cells, 4), np.uint64)
+            mine.totals = np.array([0, 0, 0, (1 << 64) - 1, 0], np.uint64)
+            mine.scratch = () if wide else (np.empty((2, 1 << 15, 2), np.uint64),)
+            every.append((mine.table, mine.totals))
+        for (values,), _ in chunks([(array, lanes)], start + first, start + last, buffer=_LEAST):
+            kernel(values.view(uint), *mine.scratch, mine.table, lowest, mine.totals)
+        if progress is not None:
+            progress(last - first)
+
+    share = -(-(stop - start) // get_num_threads())
+    over_chunks(stop - start, work, chunk=min(max(share, _LEAST), _CHUNK))
+    table = reduce(np.add, (t for t, _ in every))
+    totals = np.array([t for _, t in every])
+    rows = np.flatnonzero(table[:, 0])
+    counts, offsets, low, middle = table[rows].T
+    squares_low = low + (middle << np.uint64(32))
+    zeros, infinities, nans = (int(n) for n in totals[:, :3].sum(axis=0))
+    extremes = np.array([totals[:, 3].min(), totals[:, 4].max()]).view(np.float64)
+    return Sketch(
+        size=stop - start,
+        zeros=zeros,
+        nans=nans,
+        infinities=infinities,
+        smallest=float(extremes[0]) if rows.size else np.inf,
+        largest=float(extremes[1]),
+        keys=rows + (lowest << CELL_BITS),
+        counts=counts.astype(np.int64),
+        offsets=offsets.copy(),
+        squares_high=(middle >> np.uint64(32)) + (squares_low < low).astype(np.uint64),
+        squares_low=squares_low,
+    )
