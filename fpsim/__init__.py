@@ -1,6 +1,11 @@
 """fpsim: a bit-accurate simulator of low-precision floating point."""
 
 from fpsim import spec
+from fpsim.analysis.error import Metric
+from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.measure import measured_error
+from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
+from fpsim.analysis.sketch import Sketch
 from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.format import Format, NaNs
@@ -13,16 +18,23 @@ __version__ = "0.1.0"
 __all__ = [
     "Flag",
     "Format",
+    "Lognormal",
+    "Metric",
     "NaNs",
     "Overflow",
+    "Recommendation",
     "Rounding",
+    "SetRecommendation",
+    "Sketch",
     "Stochastic",
     "Stream",
     "decode",
     "encode",
     "formats",
     "get_num_threads",
+    "measured_error",
     "pack",
+    "recommend",
     "round",
     "set_num_threads",
     "spec",

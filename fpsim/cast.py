@@ -174,7 +174,7 @@ def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
         for (chunk, values), _ in chunks([(source, source.dtype), (out, element)], start, stop):
             seen.append(int(kernel(chunk, values, *arguments)))
 
-    overchunks(source.size, work)
+    over_chunks(source.size, work)
     if any(code >> fmt.bits for code in seen):
         raise ValueError(
             f"codes={int(source.max())} is out of range; {fmt} has codes 0 to {(1 << fmt.bits) - 1}"
@@ -513,7 +513,7 @@ def _run(
             if found:
                 nans.append(found)
 
-    overchunks(source.size, work)
+    over_chunks(source.size, work)
     return sum(nans)
 
 

@@ -904,6 +904,42 @@ def sketch32(x, packed, table, lowest, totals):
                     table[first + cell, 3] += squares >> np.uint64(16)
 
 
+# Measurement ---------------------------------------------------------------------------------
+
+
+def scaled(x, y, scale):
+    """Write ``x * scale`` to `y`, and 1 where x is zero or not finite (see `error_sums`)."""
+    for i in range(x.size):
+        usable = math.isfinite(x[i]) and x[i] != 0
+        y[i] = x[i] * scale if usable else 1.0
+
+
+def error_sums(x, y, q, past, exponent, sums):
+    """Add up the errors of q against y, over the elements whose x is nonzero and finite.
+
+    Magnitudes are counted in units of ``2**exponent``, so that no square leaves the range.
+    `sums` gets: count, |q - y| / |y|, y, q - y, y², (q - y)², q·y, q² (of magnitudes), how many
+    q are zero, how many y lie above `past`.
+    """
+    unit = math.ldexp(1.0, -exponent)
+    for i in range(x.size):
+        if math.isfinite(x[i]) and x[i] != 0:
+            magnitude = abs(y[i]) * unit
+            rounded = (q[i] if y[i] > 0 else -q[i]) * unit
+            error = rounded - magnitude
+            sums[0] += 1
+            # A product that underflowed leaves y at zero: the element is lost.
+            sums[1] += abs(q[i] - y[i]) / abs(y[i]) if y[i] != 0 else 1.0
+            sums[2] += magnitude
+            sums[3] += error
+            sums[4] += magnitude * magnitude
+            sums[5] += error * error
+            sums[6] += rounded * magnitude
+            sums[7] += rounded * rounded
+            sums[8] += rounded == 0
+            sums[9] += abs(y[i]) > past
+
+
 # Compilation ---------------------------------------------------------------------------------
 
 
@@ -949,6 +985,10 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
         _array(x, written=False), _array(types.uint64, 3), *_TABLE
     ),
     sketch64: lambda x, out: types.void(_array(x, written=False), *_TABLE),
+    scaled: lambda x, out: types.void(_array(x, written=False), _array(out), types.float64),
+    error_sums: lambda x, out: types.void(
+        *(_array(x, written=False),) * 3, types.float64, types.int64, _array(out)
+    ),
 }
 
 

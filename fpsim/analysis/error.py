@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -408,9 +409,9 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
     with np.errstate(over="ignore"):
         start = np.maximum(pieces.start, np.expm1(low - pieces.anchor))
         stop = np.minimum(pieces.stop, np.expm1(high - pieces.anchor))
-    kept = stop > start
-    start, stop = start[kept], stop[kept]
-    anchor, spacing = pieces.anchor[kept], pieces.spacing[kept]
+    inside = stop > start
+    start, stop = start[inside], stop[inside]
+    anchor, spacing = pieces.anchor[inside], pieces.spacing[inside]
     if len(start):
         longest = _PANEL * min(sigma, 1.0)
         panels = np.ceil((np.log1p(stop) - np.log1p(start)) / longest).astype(np.int64)
@@ -514,6 +515,7 @@ def _cosine(first: Any, second: Any, kept: Any, kept_square: Any) -> Any:
 
 
 def _share_below(log_threshold: float, mu: float, sigma: float) -> float:
+    """Share of the data below a threshold in ln x."""
     if sigma == 0:
         return float(mu <= log_threshold)
     return float(scipy.special.ndtr((log_threshold - mu) / sigma))
@@ -529,13 +531,14 @@ def _lognormal_summary(mu: float, sigma: float, fmt: Format) -> ErrorSummary:
         cosine=float(_values(Metric.cosine, moments[:, 2])),
         bias=float(_values(Metric.bias, moments[:, 1])),
         underflow=_share_below(zero, mu, sigma) if fmt.zero else 0.0,
-        overflow=_share_below(-_log_limit(fmt), -mu, sigma),
+        overflow=_share_below(-_log_limit(fmt), -mu, sigma),  # by symmetry
     )
 
 
 # Sketched data: exact sums --------------------------------------------------------------------
 
-_FINE = 32  # half-steps between levels in one cell from which the error counts as uniform
+_MANY_PIECES = 12  # half-steps between levels in one cell above which the error is uniform
+_CELL_NODES, _CELL_WEIGHTS = np.polynomial.legendre.leggauss(3)
 
 
 @dataclass(frozen=True)
@@ -547,6 +550,8 @@ class _Cells:
     mean: Floats
     variance: Floats
     is_point: NDArray[np.bool_]
+    slope: Floats  # of `_cell_density`
+    bend: Floats
     weights: Floats  # shares of the elements
 
     @classmethod
@@ -556,24 +561,29 @@ class _Cells:
                 "sketch has no finite nonzero element, so there is no error to speak of; "
                 "sketch data with at least one"
             )
-        variance = sketch.variances
+        mean, variance = sketch.means, sketch.variances
+        lower = 1 + (sketch.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS
+        xi = (mean - lower) * 2.0 ** (CELL_BITS + 1) - 1
+        square = xi**2 + variance * 4.0 ** (CELL_BITS + 1)
         return cls(
             exponent=sketch.exponents,
-            lower=1 + (sketch.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS,
-            mean=sketch.means,
+            lower=lower,
+            mean=mean,
             variance=variance,
             is_point=point_cells(sketch, variance),
+            slope=1.5 * xi,
+            bend=2.5 * (1.5 * square - 0.5),
             weights=sketch.counts / sketch.nonzero,
         )
 
 
-def point_cells(sketch: Sketch, variance: Floats | None = None) -> NDArray[np.bool_]:
+def point_cells(sketch: Sketch, variance: Floats | None = None) -> Any:
     """Cells of a sketch whose elements are all equal, but for the sketch's own resolution."""
     variance = sketch.variances if variance is None else variance
-    return np.less(variance, 2.0**-66)
+    return variance < 2.0**-64  # a quarter of the sketch's unit, squared
 
 
-def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Floats:
+def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Any:
     """The saturating nearest value to ``significand * 2**exponent > 0``, over ``2**exponent``."""
     top = exponent + np.frexp(significand)[1] - 1
     unit = np.maximum(top, fmt.emin) - fmt.mantissa_bits - exponent
@@ -583,11 +593,16 @@ def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Floats:
         rounded = np.where((steps == 1.5) & ((top - fmt.emin + fmt.zero) % 2 == 0), 1.0, rounded)
     level = np.ldexp(rounded, unit)
     if not fmt.subnormals:
-        smallest = np.ldexp(1.0, fmt.emin - exponent)
+        smallest = _over(1, fmt.emin, exponent)
         up = significand > smallest / 2 if fmt.zero else True
         level = np.where(top < fmt.emin, np.where(up, smallest, 0.0), level)
-    maximum, maximum_unit = _significand(fmt.max_code, fmt)
-    return np.minimum(level, np.ldexp(float(maximum), maximum_unit - exponent))
+    return np.minimum(level, _over(*_significand(fmt.max_code, fmt), exponent))
+
+
+def _over(significand: float, unit: int, exponent: Any) -> Any:
+    """``significand * 2**unit`` over ``2**exponent``; infinite where that leaves binary64."""
+    with np.errstate(over="ignore"):
+        return np.ldexp(float(significand), unit - exponent)
 
 
 def _unit(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> Any:
@@ -599,37 +614,48 @@ def _unit(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> Any:
     return unit - exponent
 
 
-def _uniform_errors(
-    lower: Floats, upper: Floats, exponent: NDArray[np.int64], fmt: Format
-) -> Floats:
-    """Means of |e|/x, e, e*e and x*e, e = x - q, for x uniform on intervals below 1/64 of x.
+def _cell_density(xi: Floats, slope: Floats, bend: Floats) -> Any:
+    """Density at ``-1 < xi < 1`` of a cell: the quadratic with the cell's mean and variance.
 
-    Exact, piece by piece between levels and boundaries; where the pieces of an interval are
-    many, the mean over whole steps (its relative error is the step over the interval).
+    Where it dips below zero that does no harm: sums are linear in it, so they stay unbiased.
     """
-    maximum, maximum_unit = _significand(fmt.max_code, fmt)
-    saturated = lower >= np.ldexp(float(maximum), maximum_unit - exponent)
-    unit = _unit(lower, exponent, fmt)
-    half = np.ldexp(1.0, unit - 1)
-    first = np.floor(lower / half)
-    pieces = np.where(saturated, 1, np.ceil(upper / half) - first)
-    middle = (lower + upper) / 2
-    square = (2 * half) ** 2 / 12
-    means = np.stack([half / 2 / middle, 0 * square, square, square])
+    return 0.5 + slope * xi + bend * (1.5 * xi * xi - 0.5)
 
-    few = pieces <= _FINE
-    if few.any():
-        low, high, half = lower[few, None], upper[few, None], half[few, None]
-        count = int(pieces[few].max())
-        edges = np.clip((first[few, None] + np.arange(count + 1)) * half, low, high)
-        edges[:, :1], edges[:, -1:] = low, high
+
+def _cut_errors(cells: Floats, exponent: NDArray[np.int64], fmt: Format) -> Floats:
+    """Means of |e|/x, e, e*e and x*e, e = x - q, over cells, counting start < x < stop alone.
+
+    The rows of `cells` are low, high, slope, bend, start and stop. Exact for the `_cell_density`,
+    piece by piece between levels and boundaries; where a cell holds many of them, with the mean
+    error of uniform rounding.
+    """
+    low, high, slope, bend, start, stop = cells
+    saturated = start >= _over(*_significand(fmt.max_code, fmt), exponent)
+    half = np.ldexp(1.0, _unit(start, exponent, fmt) - 1)
+    first = np.floor(start / half)
+    pieces = np.where(saturated, 1, np.ceil(stop / half) - first)
+    means = np.zeros((4, len(low)))
+    for many in (False, True):
+        rows = np.flatnonzero((pieces > _MANY_PIECES) == many)
+        if len(rows) == 0:
+            continue
+        count = 1 if many else int(pieces[rows].max())
+        edges = (first[rows, None] + np.arange(count + 1)) * half[rows, None]
+        edges = np.clip(edges, start[rows, None], stop[rows, None])
+        edges[:, 0], edges[:, -1] = start[rows], stop[rows]
         width = np.diff(edges)[..., None]
-        offset = 0.5 + np.array([-0.5, 0.5]) / math.sqrt(3.0)  # Gauss's rule of two nodes
-        x = edges[:, :-1, None] + width * offset
-        e = x - _nearest(x, exponent[few, None, None], fmt)
-        weight = width / (2 * (high - low)[..., None])
-        for row, f in enumerate((np.abs(e) / x, e, e * e, x * e)):
-            means[row, few] = (weight * f).sum(axis=(1, 2))
+        x = edges[:, :-1, None] + width * (0.5 + 0.5 * _CELL_NODES)
+        low_, high_, slope_, bend_ = (v[rows, None, None] for v in (low, high, slope, bend))
+        density = _cell_density((2 * x - low_ - high_) / (high_ - low_), slope_, bend_)
+        weight = width * _CELL_WEIGHTS * density / (high_ - low_)
+        if many:
+            step = 2 * half[rows, None, None]
+            square = step**2 / 12
+            errors = (step / (4 * x), 0.0, square, square)
+        else:
+            e = x - _nearest(x, exponent[rows, None, None], fmt)
+            errors = (np.abs(e) / x, e, e * e, x * e)
+        means[:, rows] = [(weight * f).sum(axis=(1, 2)) for f in errors]
     return means
 
 
@@ -638,10 +664,9 @@ def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
     factor, shift = 2 * factor, shift - 1
     exponent = cells.exponent + shift
     mean, variance = cells.mean * factor, cells.variance * factor**2
-    lower, upper = cells.lower * factor, (cells.lower + 2.0**-CELL_BITS) * factor
-    spread = np.sqrt(3 * variance)
+    low, high = cells.lower * factor, (cells.lower + 2.0**-CELL_BITS) * factor
     maximum, maximum_unit = _significand(fmt.max_code, fmt)
-    top = np.ldexp(float(maximum), maximum_unit - exponent)
+    top = _over(maximum, maximum_unit, exponent)
 
     # As if all of the cell rounded to one level ...
     q = _nearest(mean, exponent, fmt)
@@ -649,26 +674,30 @@ def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
     relative = np.abs(e - q * variance / mean**2) / mean
     errors = np.stack([relative, e, e**2 + variance, mean * e + variance])
     # ... which is so unless a level or a boundary between two lies inside.
-    unit = _unit(lower, exponent, fmt)
-    steps = np.ceil(np.ldexp(upper, 1 - unit)) - np.floor(np.ldexp(lower, 1 - unit))
-    cut = np.flatnonzero((steps > 1) & (lower < top) & ~cells.is_point)
+    unit = _unit(low, exponent, fmt)
+    steps = np.ceil(np.ldexp(high, 1 - unit)) - np.floor(np.ldexp(low, 1 - unit))
+    cut = np.flatnonzero((steps > 1) & (low < top) & ~cells.is_point)
     if len(cut):
-        # Uniform with the cell's own mean and variance, in two parts where the range ends inside.
-        low, high = mean[cut] - spread[cut], mean[cut] + spread[cut]
-        end = np.clip(top[cut], low, high)
+        # In two parts where the range ends inside.
+        a, b = low[cut], high[cut]
+        end = np.clip(top[cut], a, b)
         errors[:, cut] = 0.0
-        for start, stop in ((low, end), (end, high)):
-            rows = np.flatnonzero(stop > start)
-            share = (stop - start)[rows] / (high - low)[rows]
-            part = _uniform_errors(start[rows], stop[rows], exponent[cut[rows]], fmt)
-            errors[:, cut[rows]] += share * part
+        for start, stop in ((a, end), (end, b)):
+            part = np.flatnonzero(stop > start)
+            parts = np.stack([a, b, cells.slope[cut], cells.bend[cut], start, stop])[:, part]
+            errors[:, cut[part]] += _cut_errors(parts, exponent[cut[part]], fmt)
 
-    def share_below(significand: int, unit: int, ties: bool) -> float:
-        threshold = np.ldexp(float(significand), unit - exponent)
-        within = np.clip((threshold - mean + spread) / np.maximum(2 * spread, 1e-300), 0.0, 1.0)
-        share = np.where(upper <= threshold, 1.0, np.where(lower >= threshold, 0.0, within))
+    def is_below(significand: int, unit: int, ties: bool) -> Floats:
+        """Share of each cell below a threshold."""
+        threshold = _over(significand, unit, exponent)
+        share = np.where(high <= threshold, 1.0, 0.0)
         at_point = mean <= threshold if ties else mean < threshold
-        return float(np.where(cells.is_point, at_point, share) @ cells.weights)
+        share = np.where(cells.is_point, at_point, share)
+        for i in np.flatnonzero((low < threshold) & (threshold < high) & ~cells.is_point):
+            xi = (2 * threshold[i] - low[i] - high[i]) / (high[i] - low[i])
+            b, c = cells.slope[i], cells.bend[i]
+            share[i] = 0.5 * (xi + 1) + 0.5 * b * (xi**2 - 1) + 0.5 * c * (xi**3 - xi)
+        return np.clip(share, 0.0, 1.0)
 
     # Weights of x and of x squared.
     reference = exponent - exponent[-1]
@@ -680,14 +709,15 @@ def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
     kept, kept_square = xx - errors[3], xx - 2 * errors[3] + errors[2]
     smallest, smallest_unit = _significand(_smallest_code(fmt), fmt)
     # A tie rounds to the even code: 0, not the smallest value; past the range if `max` is odd.
-    even = fmt.max_code % 2 == 0
+    flushed = is_below(smallest, smallest_unit - 1, ties=True)
+    in_range = is_below(2 * maximum + 1, maximum_unit - 1, ties=fmt.max_code % 2 == 0)
     return ErrorSummary(
         relative=float(cells.weights @ errors[0]),
         nmse=float(second),
         cosine=float(_cosine(first, second, square @ kept / total, square @ kept_square / total)),
         bias=float(-(linear @ errors[1]) / (linear @ mean)),
-        underflow=share_below(smallest, smallest_unit - 1, ties=True) if fmt.zero else 0.0,
-        overflow=1.0 - share_below(2 * maximum + 1, maximum_unit - 1, ties=even),
+        underflow=float(cells.weights @ flushed) if fmt.zero else 0.0,
+        overflow=float(cells.weights @ (1 - in_range)),
     )
 
 
@@ -706,7 +736,7 @@ def error_summary(
     For a `Lognormal` the sum runs over all levels of the format. For a `Sketch` it runs over
     the cells of the data and is exact where no level and no boundary between levels lies inside
     a cell: for scales that are powers of two and up to 6 mantissa bits. A cell that is cut
-    counts as uniform with its own mean and variance.
+    counts as spread smoothly, with its own mean and variance.
 
     Parameters
     ----------
@@ -729,13 +759,19 @@ def error_summary(
     >>> from fpsim.analysis.error import error_summary
     >>> summary = error_summary(Lognormal(0.0, 2.0), "float8_e4m3fn")
     >>> f"{summary.relative:.4f} {summary.underflow:.4f} {summary.overflow:.4f}"
-    '0.0241 0.0003 0.0011'
+    '0.0242 0.0003 0.0011'
     """
-    fmt, scale = Format.parse(fmt), _positive("scale", scale)
+    fmt, scale = Format.parse(fmt), _check_scale(scale)
     if isinstance(source, Sketch):
-        return _limited(_cells_summary(_Cells.of(source), fmt, scale), fmt, overflow)
-    summary = _lognormal_summary(source.mu + math.log(scale), source.sigma, fmt)
-    return _limited(summary, fmt, overflow)
+        summary = _cells_summary(_Cells.of(source), fmt, scale)
+        overflows = _rounds_past(source.largest * scale, fmt)
+    else:
+        summary = _lognormal_summary(source.mu + math.log(scale), source.sigma, fmt)
+        overflows = summary.overflow > 0
+    if overflows and _overflow_is_fatal(fmt, overflow):
+        infinite = {"relative": math.inf, "nmse": math.inf, "cosine": math.nan, "bias": math.inf}
+        return replace(summary, **infinite)
+    return summary
 
 
 def expected_error(
@@ -747,6 +783,14 @@ def expected_error(
 ) -> float:
     """One metric of `error_summary`, for lognormal magnitudes.
 
+    Parameters
+    ----------
+    lognormal : Lognormal
+    fmt : Format, name or dtype
+    scale : float
+    metric : Metric or name
+    overflow : Overflow or name
+
     Examples
     --------
     >>> from fpsim import Lognormal
@@ -755,7 +799,7 @@ def expected_error(
     73.7
     """
     metric = parse_metric(metric)
-    fmt, scale = Format.parse(fmt), _positive("scale", scale)
+    fmt, scale = Format.parse(fmt), _check_scale(scale)
     if _overflow_is_fatal(fmt, overflow):
         return error_summary(lognormal, fmt, scale, overflow).value(metric)
     mu = lognormal.mu + math.log(scale) + _WEIGHT[metric] * lognormal.sigma**2
@@ -771,6 +815,14 @@ def sketch_error(
 ) -> float:
     """One metric of `error_summary`, for the data's own sketch.
 
+    Parameters
+    ----------
+    sketch : Sketch
+    fmt : Format, name or dtype
+    scale : float
+    metric : Metric or name
+    overflow : Overflow or name
+
     Examples
     --------
     >>> import fpsim
@@ -782,11 +834,10 @@ def sketch_error(
     return error_summary(sketch, fmt, scale, overflow).value(metric)
 
 
-def _positive(parameter: str, value: Any) -> float:
-    number = float(value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{parameter}={value!r} must be finite and positive")
-    return number
+def _check_scale(scale: Any) -> float:
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale={scale!r} must be finite and positive; it multiplies x")
+    return float(scale)
 
 
 def _overflow_is_fatal(fmt: Format, overflow: Overflow | str) -> bool:
@@ -797,11 +848,13 @@ def _overflow_is_fatal(fmt: Format, overflow: Overflow | str) -> bool:
     return fmt.infinity_code is not None or (overflow is Overflow.nan and fmt.nan_code is not None)
 
 
-def _limited(summary: ErrorSummary, fmt: Format, overflow: Overflow | str) -> ErrorSummary:
-    """The summary, made infinite where an element overflows and that is fatal."""
-    if summary.overflow > 0 and _overflow_is_fatal(fmt, overflow):
-        return replace(summary, relative=math.inf, nmse=math.inf, cosine=math.nan, bias=math.inf)
-    return summary
+def _rounds_past(x: float, fmt: Format) -> bool:
+    """Whether x, rounded to nearest, lies past the largest finite value."""
+    significand, unit = _significand(fmt.max_code, fmt)
+    if math.isinf(x):
+        return True
+    steps = Fraction(x) / Fraction(2) ** unit - significand
+    return steps > Fraction(1, 2) or (steps == Fraction(1, 2) and fmt.max_code % 2 == 1)
 
 
 # Best scale -----------------------------------------------------------------------------------
@@ -847,7 +900,7 @@ def best_scale(
     >>> from fpsim.analysis.error import best_scale
     >>> scale, sqnr = best_scale(Lognormal(0.0, 2.0), "float8_e4m3fn", "sqnr")
     >>> scale, round(sqnr, 1)
-    (0.03125, 30.6)
+    (0.00048828125, 28.5)
     """
     metric, fmt = parse_metric(metric), Format.parse(fmt)
     if kind not in ("power_of_two", "continuous"):
@@ -885,7 +938,7 @@ def _lognormal_search(source: Lognormal, fmt: Format, metric: Metric, fatal: boo
         high = min(high, _log_limit(fmt) - mu - sigma * quantile)
     step = 2.0 ** math.floor(math.log2(min(max(sigma / LN2 / 4, 1 / 16), 1 / 2)))
 
-    def evaluate(exponents: Floats) -> Floats:
+    def evaluate(exponents: Floats) -> Any:
         return _values(metric, _moments(mu + shift + exponents * LN2, sigma, fmt))
 
     return _Search(evaluate, *_bounds(low / LN2, high / LN2), step, -mu / LN2, 512)

@@ -1,0 +1,619 @@
+"""recommend: which split of N bits, and which scale, a tensor or a set of tensors should have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fpsim.analysis.error import (
+    Metric,
+    best_scale,
+    closed_form_error,
+    error_summary,
+    parse_metric,
+)
+from fpsim.analysis.lognormal import (
+    Lognormal,
+    empirical_pruning_threshold,
+    empirical_sparsity,
+)
+from fpsim.analysis.measure import measured_summary
+from fpsim.analysis.sketch import Sketch
+from fpsim.format import Format
+from fpsim.rounding import Overflow, parse_overflow
+
+MIN_BITS, MAX_BITS = 3, 16
+# From this Kolmogorov-Smirnov distance on, closed forms are not to be trusted (|Gaussian| data
+# are at 0.097) and the data's own sketch decides.
+REFUSED_KS = 0.1
+_EMULATED = 2  # how many of the best candidates are emulated
+
+
+class Scale(StrEnum):
+    """What a candidate's scale may be."""
+
+    power_of_two = "power_of_two"  # the same as a free choice of the bias
+    continuous = "continuous"  # any positive number
+    none = "none"  # 1: the bias is chosen instead
+
+
+class Basis(StrEnum):
+    """What decides between candidates."""
+
+    auto = "auto"  # the fit where it is close to the data, else the sketch
+    fit = "fit"  # the exact sum under the lognormal fit
+    sketch = "sketch"  # the exact sum over the data's own sketch
+
+
+# The special codes of candidate formats, by the names of `--specials`.
+SPECIALS: dict[str, dict[str, Any]] = {
+    "none": {"infinities": False, "nans": "none"},
+    "fn": {"infinities": False, "nans": "all_ones"},
+    "ieee": {"infinities": True, "nans": "ieee"},
+    "p3109": {"infinities": True, "nans": "negative_zero"},
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One split at its own best scale.
+
+    Attributes
+    ----------
+    format : Format
+    scale : float
+        Multiplies x before rounding.
+    closed_form : float
+        The error by the idealised closed form; NaN unless the metric is the relative error.
+    fit : float
+        The error by the exact sum under the lognormal fit.
+    sketch : float
+        The error by the exact sum over the data's own sketch.
+    measured : float or None
+        The error by emulation on the data; None where it was not emulated (only the best two
+        are, and only where the data are at hand).
+    underflow, overflow : float
+        Shares of the nonzero elements (by the sketch) that round to zero and past the range.
+    """
+
+    format: Format
+    scale: float
+    closed_form: float
+    fit: float
+    sketch: float
+    underflow: float
+    overflow: float
+    measured: float | None = None
+
+    @property
+    def bias(self) -> float:
+        """The bias that makes the scale unnecessary; an integer for powers of two."""
+        return self.format.bias + math.log2(self.scale)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Stochastic pruning of a tensor to a target share of zeros.
+
+    Attributes
+    ----------
+    target : float
+        Share of zeros among the finite elements that was asked for.
+    threshold : float
+        Magnitudes below it are kept with probability |x| / threshold, as the threshold.
+    expected : float
+        The sparsity that the fit predicts at this threshold.
+    actual : float
+        The sparsity on the data themselves (the mean over the random choices).
+    basis : Basis
+        Whether the fit or the sketch gave the threshold.
+    """
+
+    target: float
+    threshold: float
+    expected: float
+    actual: float
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which format a tensor should have.
+
+    Attributes
+    ----------
+    format : Format
+    scale : float
+        Multiplies x before rounding; 1 where the bias takes its place.
+    expected, measured : float
+        The error predicted by what decided (`basis`), and that of emulation on the data
+        (None for a `Sketch`).
+    fit : Lognormal
+    sketch : Sketch
+    candidates : tuple of Candidate
+        All splits, best first.
+    metric : Metric
+    basis : Basis
+        What decided: the fit, or the sketch where the lognormal does not fit.
+    pruning : Pruning or None
+    notes : tuple of str
+        What a reader should know before trusting this.
+    """
+
+    candidates: tuple[Candidate, ...]
+    fit: Lognormal
+    sketch: Sketch = field(repr=False)
+    metric: Metric
+    basis: Basis
+    pruning: Pruning | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Candidate:
+        """The recommended candidate."""
+        return self.candidates[0]
+
+    @property
+    def runner_up(self) -> Candidate | None:
+        """The second best, or None where there is one candidate only."""
+        return self.candidates[1] if len(self.candidates) > 1 else None
+
+    @property
+    def format(self) -> Format:
+        """The recommended format."""
+        return self.best.format
+
+    @property
+    def scale(self) -> float:
+        """Its scale."""
+        return self.best.scale
+
+    @property
+    def expected(self) -> float:
+        """The error that the fit (or the sketch, see `basis`) predicts."""
+        return self.best.sketch if self.basis is Basis.sketch else self.best.fit
+
+    @property
+    def measured(self) -> float | None:
+        """The error of emulation, or None."""
+        return self.best.measured
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One candidate format for all tensors of a set, each with its own scale.
+
+    Regret is the loss over that of a tensor's own best, less 1 (for SQNR: the difference in dB).
+    """
+
+    format: Format
+    scales: Mapping[str, float]
+    regrets: Mapping[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest regret."""
+        return max(self.regrets.values())
+
+    @property
+    def mean(self) -> float:
+        """The mean regret."""
+        return math.fsum(self.regrets.values()) / len(self.regrets)
+
+
+@dataclass(frozen=True)
+class SetRecommendation:
+    """Which formats a set of tensors should have, together and each.
+
+    Attributes
+    ----------
+    tensors : mapping of str to Recommendation
+    shared : tuple of Shared
+        Every format as the one for all, least worst regret first.
+    skipped : mapping of str to str
+        Tensors that nothing can be said about, and why.
+    """
+
+    tensors: Mapping[str, Recommendation]
+    shared: tuple[Shared, ...]
+    skipped: Mapping[str, str]
+
+    @property
+    def by_worst(self) -> Shared:
+        """The one format with the least worst regret."""
+        return self.shared[0]
+
+    @property
+    def by_mean(self) -> Shared:
+        """The one format with the least mean regret."""
+        return min(self.shared, key=lambda shared: shared.mean)
+
+    @property
+    def format(self) -> Format:
+        """The one format to pick for all: that of `by_worst`."""
+        return self.by_worst.format
+
+
+@overload
+def recommend(x: Mapping[str, Any], bits: int, **options: Any) -> SetRecommendation: ...
+@overload
+def recommend(
+    x: Mapping[str, Any], bits: Iterable[int], **options: Any
+) -> dict[int, SetRecommendation]: ...
+@overload
+def recommend(x: ArrayLike | Sketch, bits: int, **options: Any) -> Recommendation: ...
+@overload
+def recommend(
+    x: ArrayLike | Sketch, bits: Iterable[int], **options: Any
+) -> dict[int, Recommendation]: ...
+def recommend(
+    x: Any,
+    bits: Any,
+    metric: Metric | str = "relative",
+    *,
+    scale: Scale | str = "power_of_two",
+    specials: str = "none",
+    subnormals: bool = True,
+    signed: bool = True,
+    overflow: Overflow | str = "saturate",
+    sparsity: float | None = None,
+    basis: Basis | str = "auto",
+    progress: Callable[[int], object] | None = None,
+) -> Any:
+    """The exponent/mantissa split of N bits, and the scale, with the least error on data.
+
+    Parameters
+    ----------
+    x : array_like, Sketch, or mapping of names to either
+        Zeros change no metric; NaN and infinities are left out, counted and reported.
+    bits : int, or iterable of int
+        Width N of the formats, 3 to 16. Several are answered from one pass over the data.
+    metric : {'relative', 'nmse', 'sqnr', 'cosine', 'bias'}
+        What to make small (or large); see `Metric`.
+    scale : {'power_of_two', 'continuous', 'none'}
+        See `Scale`.
+    specials : {'none', 'fn', 'ieee', 'p3109'}
+        Special codes of the candidates: every code a number; NaN in the all-ones code; infinity
+        and NaN as in IEEE 754; those of P3109, with its bias.
+    subnormals, signed : bool
+        Of the candidates.
+    overflow : Overflow or str
+        Past the range; see `Overflow`.
+    sparsity : float, optional
+        Also find the threshold of stochastic pruning for this share of zeros, 0 to 1.
+    basis : {'auto', 'fit', 'sketch'}
+        What decides; see `Basis`.
+    progress : callable, optional
+        Called with the number of elements done since the last call: each is sketched, and
+        emulated twice.
+
+    Returns
+    -------
+    Recommendation, or SetRecommendation for a mapping
+        For several widths a dict of them by width.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where an argument is out of range, or no element is finite and nonzero.
+
+    Examples
+    --------
+    >>> import fpsim, numpy as np
+    >>> x = np.random.default_rng(0).lognormal(-14, 2.1, 100_000)
+    >>> best = fpsim.recommend(x, bits=6)
+    >>> str(best.format), best.scale, f"{best.expected:.3f} {best.measured:.3f}"
+    ('e4m1f', 1048576.0, '0.100 0.100')
+    """
+    widths = [bits] if isinstance(bits, (int, np.integer)) or not isinstance(bits, Iterable) else bits
+    plans = [
+        _Plan(
+            bits=_validated_bits(width),
+            metric=parse_metric(metric),
+            scale=_choice("scale", scale, Scale),
+            specials=_validated_specials(specials),
+            subnormals=subnormals,
+            signed=signed,
+            overflow=parse_overflow(overflow),
+            sparsity=_validated_sparsity(sparsity),
+            basis=_choice("basis", basis, Basis),
+        )
+        for width in widths
+    ]
+    if not plans:
+        raise ValueError(f"bits={bits!r} names no width; give integers {MIN_BITS} to {MAX_BITS}")
+    for plan in plans:
+        plan.formats()  # settles that there are candidates before any data are read
+    report = progress if progress is not None else _no_progress
+    if isinstance(x, Mapping):
+        answers: list[Any] = _for_set(x, plans, report)
+    else:
+        answers = _for_tensor(x, plans, report)
+    if widths == [bits]:
+        return answers[0]
+    return {plan.bits: answer for plan, answer in zip(plans, answers, strict=True)}
+
+
+def _no_progress(elements: int) -> None:
+    pass
+
+
+# Settling the arguments -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    bits: int
+    metric: Metric
+    scale: Scale
+    specials: str
+    subnormals: bool
+    signed: bool
+    overflow: Overflow
+    sparsity: float | None
+    basis: Basis
+
+    def formats(self) -> list[Format]:
+        """Every split that leaves a nonzero value, within binary64."""
+        found = []
+        for exponent_bits in range(1, self.bits - self.signed + 1):
+            parameters = dict(SPECIALS[self.specials])
+            if self.specials == "p3109":
+                parameters["bias"] = 1 << (exponent_bits - 1)
+                if not self.signed:
+                    parameters["nans"] = "all_ones"
+            try:
+                fmt = Format(
+                    exponent_bits,
+                    self.bits - self.signed - exponent_bits,
+                    signed=self.signed,
+                    subnormals=self.subnormals,
+                    **parameters,
+                )
+                fmt.require_binary64()
+            except ValueError:
+                continue  # no code for a nonzero finite value, or values past binary64
+            found.append(fmt)
+        if not found:
+            raise ValueError(
+                f"bits={self.bits} with specials={self.specials!r}, subnormals={self.subnormals} "
+                "and signed={self.signed} leaves no format; give more bits, or specials='none'"
+            )
+        return found
+
+
+def _choice(parameter: str, value: Any, choices: type[Any]) -> Any:
+    try:
+        return choices(value)
+    except ValueError:
+        allowed = ", ".join(repr(c.value) for c in choices)
+        raise ValueError(f"{parameter}={value!r} is not one of {allowed}") from None
+
+
+def _validated_bits(bits: Any) -> int:
+    if isinstance(bits, (bool, np.bool_)) or not isinstance(bits, (int, np.integer)):
+        raise TypeError(f"bits={bits!r} is not an integer; give {MIN_BITS} to {MAX_BITS}")
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"bits={bits} is out of range; allowed is {MIN_BITS} to {MAX_BITS}")
+    return int(bits)
+
+
+def _validated_specials(specials: Any) -> str:
+    if specials not in SPECIALS:
+        allowed = ", ".join(repr(name) for name in SPECIALS)
+        raise ValueError(f"specials={specials!r} is not one of {allowed}")
+    return str(specials)
+
+
+def _validated_sparsity(sparsity: Any) -> float | None:
+    if sparsity is None:
+        return None
+    value = float(sparsity)
+    if not 0 <= value < 1:
+        raise ValueError(f"sparsity={sparsity!r} is out of range; allowed is 0 to below 1")
+    return value
+
+
+# One tensor -----------------------------------------------------------------------------------
+
+
+def _for_tensor(
+    x: Any,
+    plans: Sequence[_Plan],
+    progress: Callable[[int], object],
+    sketch: Sketch | None = None,
+) -> list[Recommendation]:
+    """One recommendation a plan, from one sketch."""
+    if sketch is None:
+        sketch = x if isinstance(x, Sketch) else Sketch.of(x, progress)
+    fit = Lognormal.fit(sketch)
+    answers = []
+    for plan in plans:
+        answer = _decided(fit, sketch, plan)
+        if not isinstance(x, Sketch):
+            emulated = []
+            for candidate in answer.candidates[:_EMULATED]:
+                measured = measured_summary(
+                    x, candidate.format, candidate.scale, overflow=plan.overflow
+                )
+                emulated.append(replace(candidate, measured=measured.value(plan.metric)))
+                progress(sketch.size)
+            answer = replace(answer, candidates=(*emulated, *answer.candidates[_EMULATED:]))
+        answers.append(answer)
+    return answers
+
+
+def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:
+    basis = plan.basis
+    if basis is Basis.auto:
+        basis = Basis.fit if fit.ks < REFUSED_KS else Basis.sketch
+    source: Lognormal | Sketch = fit if basis is Basis.fit else sketch
+    candidates = []
+    for fmt in plan.formats():
+        chosen, factor = _with_scale(source, fmt, plan)
+        candidates.append(_evaluated(chosen, factor, fit, sketch, plan))
+
+    def loss(candidate: Candidate) -> float:
+        value = candidate.fit if basis is Basis.fit else candidate.sketch
+        return plan.metric.loss(value)
+
+    # Of equals the one with fewer exponent bits, which is cheaper in hardware.
+    candidates.sort(key=lambda c: (loss(c), c.format.exponent_bits))
+    return Recommendation(
+        candidates=tuple(candidates),
+        fit=fit,
+        sketch=sketch,
+        metric=plan.metric,
+        basis=basis,
+        pruning=None if plan.sparsity is None else _pruning(fit, sketch, basis, plan.sparsity),
+        notes=_notes(fit, sketch, basis, candidates[0]),
+    )
+
+
+def _with_scale(source: Lognormal | Sketch, fmt: Format, plan: _Plan) -> tuple[Format, float]:
+    """The format and scale to use; without a scale, the bias moves instead."""
+    kind = "continuous" if plan.scale is Scale.continuous else "power_of_two"
+    factor, _ = best_scale(source, fmt, plan.metric, kind=kind, overflow=plan.overflow)
+    if plan.scale is not Scale.none:
+        return fmt, factor
+    biased = replace(fmt, bias=fmt.bias + round(math.log2(factor)))
+    biased.require_binary64()
+    return biased, 1.0
+
+
+def _evaluated(
+    fmt: Format, factor: float, fit: Lognormal, sketch: Sketch, plan: _Plan
+) -> Candidate:
+    by_sketch = error_summary(sketch, fmt, factor, overflow=plan.overflow)
+    closed = math.nan
+    if plan.metric is Metric.relative and fit.sigma > 0:
+        usual = (1 << (fmt.exponent_bits - 1)) - 1
+        offset = fit.mu_log2 + math.log2(factor) + fmt.bias - usual
+        closed = float(
+            closed_form_error(fit.sigma_log2, fmt.exponent_bits, fmt.mantissa_bits, offset)
+        )
+    return Candidate(
+        format=fmt,
+        scale=factor,
+        closed_form=closed,
+        fit=fit.expected_error(fmt, factor, plan.metric, overflow=plan.overflow),
+        sketch=by_sketch.value(plan.metric),
+        underflow=by_sketch.underflow,
+        overflow=by_sketch.overflow,
+    )
+
+
+def _pruning(fit: Lognormal, sketch: Sketch, basis: Basis, target: float) -> Pruning:
+    if basis is Basis.fit:
+        threshold = fit.pruning_threshold(target)
+    else:
+        threshold = empirical_pruning_threshold(sketch, target)
+    return Pruning(
+        target=target,
+        threshold=threshold,
+        expected=float(fit.sparsity(threshold)),
+        actual=empirical_sparsity(sketch, threshold),
+        basis=basis,
+    )
+
+
+def _notes(fit: Lognormal, sketch: Sketch, basis: Basis, best: Candidate) -> tuple[str, ...]:
+    notes = []
+    if sketch.nans or sketch.infinities:
+        notes.append(
+            f"{sketch.nans} NaN and {sketch.infinities} infinite of {sketch.size} elements were "
+            "left out"
+        )
+    if fit.sigma == 0:
+        notes.append("all nonzero magnitudes are equal: every format with that value is exact")
+    elif basis is Basis.sketch:
+        notes.append(
+            f"decided by the data's own sketch: the lognormal is at a distance of {fit.ks:.3f}"
+            + (f" (closed forms are refused from {REFUSED_KS} on)" if fit.ks >= REFUSED_KS else "")
+        )
+    if sketch.nonzero < 1000:
+        notes.append(f"only {sketch.nonzero} nonzero elements: the choice may be chance")
+    if best.overflow > 0.001:
+        notes.append(f"{best.overflow:.2%} of the nonzero elements lie past the range")
+    return tuple(notes)
+
+
+# Sets of tensors ------------------------------------------------------------------------------
+
+
+def _for_set(
+    tensors: Mapping[str, Any], plans: Sequence[_Plan], progress: Callable[[int], object]
+) -> list[SetRecommendation]:
+    """One recommendation a plan; every tensor is looked up once."""
+    if not tensors:
+        raise ValueError("x is an empty mapping; give at least one tensor")
+    answers: dict[str, list[Recommendation]] = {}
+    skipped: dict[str, str] = {}
+    for name in tensors:
+        try:
+            x = tensors[name]
+            sketch = x if isinstance(x, Sketch) else Sketch.of(x, progress)
+            if sketch.nonzero == 0:
+                skipped[name] = f"none of {sketch.size} elements is finite and nonzero"
+                continue
+            answers[name] = _for_tensor(x, plans, progress, sketch)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"tensor {name!r}: {error}") from None
+    if not answers:
+        raise ValueError(f"x: none of the {len(tensors)} tensors has a finite nonzero element")
+    found = []
+    for i, plan in enumerate(plans):
+        tensor_answers = {name: per_plan[i] for name, per_plan in answers.items()}
+        found.append(SetRecommendation(tensor_answers, _shared(tensor_answers, plan), skipped))
+    return found
+
+
+def _shared(tensors: Mapping[str, Recommendation], plan: _Plan) -> tuple[Shared, ...]:
+    """Every candidate as the format for all; with a common bias where there is no scale."""
+    options: dict[Format, dict[str, Candidate]] = {}
+    for name, recommendation in tensors.items():
+        for candidate in recommendation.candidates:
+            options.setdefault(candidate.format, {})[name] = candidate
+    if plan.scale is Scale.none:
+        options = {fmt: {} for fmt in _common_biases(options)}
+        for fmt, row in options.items():
+            for name, r in tensors.items():
+                row[name] = _evaluated(fmt, 1.0, r.fit, r.sketch, plan)
+    shared = []
+    for fmt, row in options.items():
+        regrets = {}
+        for name, recommendation in tensors.items():
+            by_fit = recommendation.basis is Basis.fit
+            best, this = recommendation.best, row[name]
+            pair = (best.fit, this.fit) if by_fit else (best.sketch, this.sketch)
+            regrets[name] = _regret(plan.metric, *pair)
+        shared.append(Shared(fmt, {name: c.scale for name, c in row.items()}, regrets))
+    return tuple(sorted(shared, key=lambda s: (s.worst, s.mean, s.format.exponent_bits)))
+
+
+def _common_biases(formats: Sequence[Format] | Mapping[Format, Any]) -> list[Format]:
+    """Every bias from the least to the largest that a tensor chose, for every split."""
+    by_split: dict[tuple[int, int], list[Format]] = {}
+    for fmt in formats:
+        by_split.setdefault((fmt.exponent_bits, fmt.mantissa_bits), []).append(fmt)
+    common = []
+    for group in by_split.values():
+        biases = [fmt.bias for fmt in group]
+        for bias in range(min(biases), max(biases) + 1):
+            common.append(replace(group[0], bias=bias))
+    return common
+
+
+def _regret(metric: Metric, best: float, this: float) -> float:
+    if metric is Metric.sqnr:
+        return best - this
+    least, loss = metric.loss(best), metric.loss(this)
+    if least == 0:
+        return 0.0 if loss == 0 else math.inf
+    return loss / least - 1
