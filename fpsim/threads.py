@@ -19,6 +19,7 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _count: int | None = None
+_inside = threading.local()  # .work is True in a thread that is at work on a chunk
 
 
 def _validated(name: str, value: object) -> int:
@@ -93,14 +94,21 @@ def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK)
 
     The calling thread works too; what `work` raises is raised here.
     """
-    helpers = min(get_num_threads(), -(-size // chunk)) - 1
+    # Work that calls this again goes on in its own thread: waiting for the pool in one of its
+    # own threads could wait for ever.
+    nested = getattr(_inside, "work", False)
+    helpers = 0 if nested else min(get_num_threads(), -(-size // chunk)) - 1
     starts = itertools.count(0, chunk)  # its next() is atomic
 
     def drain() -> None:
-        for start in starts:
-            if start >= size:
-                return
-            work(start, min(start + chunk, size))
+        _inside.work = True
+        try:
+            for start in starts:
+                if start >= size:
+                    return
+                work(start, min(start + chunk, size))
+        finally:
+            _inside.work = nested
 
     if helpers <= 0:
         drain()

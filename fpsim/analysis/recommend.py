@@ -472,7 +472,7 @@ def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:
         metric=plan.metric,
         basis=basis,
         pruning=None if plan.sparsity is None else _pruning(fit, sketch, basis, plan.sparsity),
-        notes=_notes(fit, sketch, basis, candidates[0]),
+        notes=_notes(fit, sketch, basis),
     )
 
 
@@ -523,7 +523,7 @@ def _pruning(fit: Lognormal, sketch: Sketch, basis: Basis, target: float) -> Pru
     )
 
 
-def _notes(fit: Lognormal, sketch: Sketch, basis: Basis, best: Candidate) -> tuple[str, ...]:
+def _notes(fit: Lognormal, sketch: Sketch, basis: Basis) -> tuple[str, ...]:
     notes = []
     if sketch.nans or sketch.infinities:
         notes.append(
@@ -539,8 +539,6 @@ def _notes(fit: Lognormal, sketch: Sketch, basis: Basis, best: Candidate) -> tup
         )
     if sketch.nonzero < 1000:
         notes.append(f"only {sketch.nonzero} nonzero elements: the choice may be chance")
-    if best.overflow > 0.001:
-        notes.append(f"{best.overflow:.2%} of the nonzero elements lie past the range")
     return tuple(notes)
 
 
