@@ -8,6 +8,7 @@ from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommen
 from fpsim.analysis.sketch import Sketch
 from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
+from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic
 from fpsim.stream import Stream
@@ -36,6 +37,7 @@ __all__ = [
     "pack",
     "recommend",
     "round",
+    "sample_gradients",
     "set_num_threads",
     "spec",
     "unpack",

@@ -31,8 +31,9 @@ _BUFFER = 1 << 14  # elements converted at a time where an array cannot be hande
 _TABLE_BITS = 16  # formats of up to this many bits are decoded by a table
 _EXACT_INTEGER = 1 << 53
 
-_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
-_UINT = {_F32: np.dtype(np.uint32), _F64: np.dtype(np.uint64)}
+_F32: np.dtype[Any] = np.dtype(np.float32)
+_F64: np.dtype[Any] = np.dtype(np.float64)
+_UINT: dict[np.dtype[Any], np.dtype[Any]] = {_F32: np.dtype(np.uint32), _F64: np.dtype(np.uint64)}
 _NO_WORDS = np.zeros(0, np.uint64)
 
 _MODES = {
@@ -215,7 +216,9 @@ def pack(codes: ArrayLike, fmt: Any) -> NDArray[np.uint8]:
     packed = np.empty(-(-source.size * fmt.bits // 8), np.uint8)
     for start in range(0, source.size, _BUFFER):  # a multiple of 8 codes fills whole bytes
         chunk = source[start : start + _BUFFER].astype(wide)
-        bits = np.unpackbits(chunk.view(np.uint8).reshape(chunk.size, -1), axis=1, bitorder="little")
+        bits = np.unpackbits(
+            chunk.view(np.uint8).reshape(chunk.size, -1), axis=1, bitorder="little"
+        )
         first = start * fmt.bits // 8
         filled = np.packbits(bits[:, : fmt.bits].ravel(), bitorder="little")
         packed[first : first + filled.size] = filled
@@ -267,8 +270,8 @@ def unpack(buffer: Any, fmt: Any, count: int) -> NDArray[Any]:
     dtype = fmt.code_dtype
     wide = dtype.newbyteorder("<")
     if fmt.bits == 8 * dtype.itemsize:
-        return packed[:needed].view(wide).astype(dtype)
-    codes = np.empty(count, dtype)
+        return np.asarray(packed[:needed].view(wide), dtype)
+    codes: NDArray[Any] = np.empty(count, dtype)
     for start in range(0, count, _BUFFER):
         stop = min(start + _BUFFER, count)
         chunk = packed[start * fmt.bits // 8 : -(-stop * fmt.bits // 8)]
@@ -304,7 +307,10 @@ def _cast(
             f"of 2**{fmt.quantum_exponent}); convert x to float64 first, or use fpsim.encode"
         )
     lanes = _F64 if own == _F64 or not _holds(_F32, fmt) else _F32
-    if isinstance(rounding, Stochastic) and (rounding.bits or 0) + _LOOKAHEAD[rounding.variant] > 32:
+    if (
+        isinstance(rounding, Stochastic)
+        and (rounding.bits or 0) + _LOOKAHEAD[rounding.variant] > 32
+    ):
         lanes = _F64  # narrower ones do not see enough of the discarded bits
     given = _random_words(rounding, rng, random_bits, source.shape)
     target = _checked("out", out, source.shape, result)
@@ -316,10 +322,14 @@ def _cast(
         # Random bits follow C order; without them any order will do, and the source's is fastest.
         order: Any = "C" if isinstance(rounding, Stochastic) else "K"
         target = np.empty_like(source, dtype=result, order=order, subok=False)
-    transposed = False
-    if source.flags.f_contiguous and target.flags.f_contiguous and given is flags is None:
-        if not isinstance(rounding, Stochastic):
-            source, target, transposed = source.T, target.T, True  # in the order of memory
+    transposed = (
+        source.flags.f_contiguous
+        and target.flags.f_contiguous
+        and given is flags is None
+        and not isinstance(rounding, Stochastic)
+    )
+    if transposed:
+        source, target = source.T, target.T  # in the order of memory
     if np.may_share_memory(source, target) and not _same_memory(source, target):
         source = source.copy()
 
@@ -451,7 +461,9 @@ def _code_array(name: str, codes: ArrayLike, fmt: Format) -> NDArray[Any]:
     if array.size == 0 and array.dtype == _F64:
         array = array.astype(fmt.code_dtype)  # an empty list
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} have dtype {array.dtype}; give integers 0 to {(1 << fmt.bits) - 1}")
+        raise TypeError(
+            f"{name} have dtype {array.dtype}; give integers 0 to {(1 << fmt.bits) - 1}"
+        )
     if array.dtype.kind == "i":
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
         if low < 0 or high >> fmt.bits:
@@ -485,6 +497,7 @@ def _run(
     lane, scalar = _constants(fmt, rounding, overflow, lanes, codes)
     written = element if codes else uint
     random = isinstance(rounding, Stochastic)
+    kernel: Callable[..., Any]
     if random:
         kernel = kernels.encode_at_random if codes else kernels.round_at_random
     else:
@@ -535,7 +548,7 @@ def chunks(
     ):
         yield [array.reshape(-1)[start:stop] for array, _ in operands], start
         return
-    iterator = np.nditer(
+    iterator: Any = np.nditer(  # type: ignore[call-overload, unused-ignore]  # "contig" is not in the stubs
         [array for array, _ in operands],
         flags=["external_loop", "buffered", "ranged", "zerosize_ok", "delay_bufalloc"],
         op_flags=[
@@ -551,7 +564,10 @@ def chunks(
         iterator.iterrange = (start, stop)
         iterator.reset()
         while not iterator.finished:
-            yield list(iterator.value if len(operands) > 1 else (iterator.value,)), iterator.iterindex
+            yield (
+                list(iterator.value if len(operands) > 1 else (iterator.value,)),
+                iterator.iterindex,
+            )
             iterator.iternext()
 
 
@@ -564,7 +580,7 @@ def _constants(
     codes: bool,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """A format, a mode and an overflow rule as the kernels' numbers."""
-    uint = _UINT[lanes]
+    uint: np.dtype[Any] = _UINT[lanes]
     width = 8 * uint.itemsize
     ones = (1 << width) - 1
     significand_bits, bias = (23, 127) if width == 32 else (52, 1023)
@@ -686,7 +702,10 @@ def _over_code(
     fmt: Format, rounding: Rounding | Stochastic, overflow: Overflow, negative: bool
 ) -> int:
     """Magnitude code (or the NaN) of finite values past the range."""
-    inward = {Rounding.toward_zero, Rounding.toward_positive if negative else Rounding.toward_negative}
+    inward = {
+        Rounding.toward_zero,
+        Rounding.toward_positive if negative else Rounding.toward_negative,
+    }
     if fmt.max_code & 1:
         inward.add(Rounding.to_odd)
     stays = not isinstance(rounding, Stochastic) and rounding in inward
@@ -725,7 +744,12 @@ def _decoder(
         nan_low, nan_high = infinity + 1, top - 1
     elif fmt.nans is NaNs.all_ones:
         nan_low = nan_high = top - 1
-    arguments = (np.uint64(fmt.magnitude_bits), np.uint64(infinity), np.uint64(nan_low), np.uint64(nan_high))
+    arguments = (
+        np.uint64(fmt.magnitude_bits),
+        np.uint64(infinity),
+        np.uint64(nan_low),
+        np.uint64(nan_high),
+    )
     return kernels.compiled(kernels.decode_wide, source, _F64), (scalar, *arguments), _F64
 
 

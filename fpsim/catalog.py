@@ -98,12 +98,11 @@ def _p3109(match: re.Match[str]) -> Format:
 
 def _p3109_names() -> list[str]:
     """Every P3109 name that leaves at least one nonzero finite value."""
-    names = []
+    names: list[str] = []
     for bits in P3109_BITS:
         for sign in "su":
             for precision in range(1, bits + (sign == "u")):
-                for domain in "ef":
-                    names.append(f"binary{bits}p{precision}{sign}{domain}")
+                names.extend(f"binary{bits}p{precision}{sign}{domain}" for domain in "ef")
     return names
 
 
@@ -150,7 +149,7 @@ def parse(name: Any) -> Format:
 def _dtype_name(dtype: Any) -> str:
     remedy = "give a fpsim.Format, a name (see fpsim.formats()) or a floating-point dtype"
     try:
-        name = np.dtype(dtype).name
+        name: str = np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"fmt={dtype!r} is not a format; {remedy}") from None
     if name not in _ALIASES and name not in formats():
@@ -247,7 +246,7 @@ def spell(fmt: Format) -> str:
     """
     if fmt.name is not None:
         return fmt.name
-    specials = (fmt.infinities, fmt.nans)
+    specials = (fmt.infinities, NaNs(fmt.nans))
     suffix = {
         (True, NaNs.ieee): "",
         (False, NaNs.none): "f",

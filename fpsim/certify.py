@@ -8,6 +8,7 @@ all 2**32 bit patterns are then compared with those constant runs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -126,11 +127,11 @@ def _cases(modes: tuple[Mode, ...] | None) -> list[tuple[Mode, int | None]]:
     cases: list[tuple[Mode, int | None]] = []
     chosen = modes or (*Rounding, *(Stochastic(8, variant) for variant in "ABC"))
     for mode in chosen:
+        randoms: list[int | None] = [None]
         if isinstance(mode, Stochastic):
             top = (1 << (mode.bits or 64)) - 1
-            cases.extend((mode, random) for random in sorted({0, top // 2 + 1, top}))
-        else:
-            cases.append((mode, None))
+            randoms = [*sorted({0, top // 2 + 1, top})]
+        cases.extend(itertools.product([mode], randoms))
     return cases
 
 
@@ -143,7 +144,7 @@ class _Check:
         self.fmt = fmt
         self.first, self.last = exponents[0] << 23, (exponents[1] + 1) << 23
         self.progress = progress
-        finite = []
+        finite: list[tuple[Fraction, int]] = []
         for code in range(1 << fmt.magnitude_bits):
             value = spec.decode(code, fmt)
             if isinstance(value, Fraction) and (not finite or value > finite[-1][0]):
@@ -182,7 +183,7 @@ class _Check:
                 want = np.repeat(results[inner[0] - 1 : inner[1]], np.diff(edges))
                 differs = got != want[: got.size]
                 if differs.any():
-                    at = int(x[differs.argmax()].view(np.uint32))
+                    at = int(x[np.argmax(differs)].view(np.uint32))
                     wrong.append((at, int(np.count_nonzero(differs))))
                 done.append(got.size)
                 if self.progress is not None:
@@ -203,7 +204,7 @@ class _Check:
         """Without the NaN, where the format takes none (they are the end of the array)."""
         if self.fmt.nan_code is not None or not np.isnan(x[-1]):
             return x
-        return x[: int(np.isnan(x).argmax())]
+        return x[: int(np.argmax(np.isnan(x)))]
 
     def _apply(
         self, operation: str, x: NDArray[Any], mode: Mode, overflow: Overflow, random: int | None
@@ -230,7 +231,11 @@ class _Check:
             if lower == -1:
                 goes_up = 1  # no value below the smallest: whatever is not zero takes it
             past = i + 1 == len(self.codes)
-            code = self._past(mode, overflow, negative) if past else self._signed(i + 1, overflow, negative)
+            code = (
+                self._past(mode, overflow, negative)
+                if past
+                else self._signed(i + 1, overflow, negative)
+            )
             if goes_up < _INFINITY:
                 starts.append(goes_up)
                 codes.append(code)

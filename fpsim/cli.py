@@ -74,7 +74,7 @@ def main() -> None:
 # recommend ------------------------------------------------------------------------------------
 
 
-class Widths(click.ParamType):
+class Widths(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.5 on
     """A number of bits, a list ``4,6,8`` or a range ``4-8``."""
 
     name = "bits"
@@ -378,7 +378,7 @@ def _print_width(console: Console, bits: int, answer: SetRecommendation) -> None
     )
     for name, r in answer.tensors.items():
         best, second = r.best, r.runner_up
-        row = [
+        row: list[str | Text] = [
             Text(printable(name)),
             Text(str(best.format), style="bold"),
             _power(best.scale),
@@ -468,7 +468,10 @@ def _print_format(fmt: Format) -> None:
     table.add_column(overflow="fold")
     sign = "1 sign, " if fmt.signed else "no sign, "
     rows: list[tuple[str, Any]] = [
-        ("layout", f"{fmt.bits} bits: {sign}{fmt.exponent_bits} exponent, {fmt.mantissa_bits} mantissa"),
+        (
+            "layout",
+            f"{fmt.bits} bits: {sign}{fmt.exponent_bits} exponent, {fmt.mantissa_bits} mantissa",
+        ),
         ("parameters", repr(fmt)),
         ("bias", fmt.bias),
         ("precision", f"{fmt.precision} bits"),
@@ -477,7 +480,10 @@ def _print_format(fmt: Format) -> None:
         ("min normal", _exact(fmt.min_normal)),
         ("min subnormal", "none" if fmt.min_subnormal is None else _exact(fmt.min_subnormal)),
         ("eps, unit roundoff", f"2^-{fmt.mantissa_bits}, 2^-{fmt.precision}"),
-        ("zero", "none" if not fmt.zero else ("+0 and −0" if fmt.has_negative_zero else "one zero")),
+        (
+            "zero",
+            "none" if not fmt.zero else ("+0 and −0" if fmt.has_negative_zero else "one zero"),
+        ),
         ("infinity", _code(fmt, fmt.infinity_code, both=fmt.signed)),
         ("NaN", _nan_codes(fmt)),
         ("subnormals", "yes" if fmt.subnormals and fmt.mantissa_bits else "none"),
@@ -486,7 +492,9 @@ def _print_format(fmt: Format) -> None:
         table.add_row(key, Text(str(value)))
     console.print(table)
     shorthand = Text("Shorthand: ")
-    shorthand.append("; ".join(f"e4m3{suffix} is {meaning}" for suffix, meaning in SUFFIXES.items()))
+    shorthand.append(
+        "; ".join(f"e4m3{suffix} is {meaning}" for suffix, meaning in SUFFIXES.items())
+    )
     shorthand.append("; 1-4-3 is e4m3.")
     shorthand.stylize("dim")
     console.print(shorthand)
@@ -501,10 +509,8 @@ def _print_format(fmt: Format) -> None:
         grid.add_column(justify="right")
     digits = -(-fmt.bits // 4)
     for row in range(rows_of):
-        cells = []
-        for code in range(row, values.size, rows_of):
-            cells.append(f"0x{code:0{digits}x} {values[code]:.6g}")
-        grid.add_row(*cells)
+        codes = range(row, values.size, rows_of)
+        grid.add_row(*(f"0x{code:0{digits}x} {values[code]:.6g}" for code in codes))
     console.print(grid)
 
 
@@ -544,7 +550,9 @@ def _nan_codes(fmt: Format) -> str:
         count = ((1 << fmt.mantissa_bits) - 1) << fmt.signed
         return f"{count} codes (top exponent, nonzero mantissa); {written} is written"
     if fmt.nans == "all_ones" and fmt.signed:
-        return f"{written} and 0x{fmt.nan_code | 1 << (fmt.bits - 1):0{digits}x}; the first is written"
+        return (
+            f"{written} and 0x{fmt.nan_code | 1 << (fmt.bits - 1):0{digits}x}; the first is written"
+        )
     return written
 
 

@@ -324,7 +324,7 @@ class Format:
         values[negative] *= -1.0
         if self.nans is NaNs.negative_zero:
             values[1 << self.magnitude_bits] = np.nan
-        return values
+        return np.asarray(values, np.float64)
 
     def ulp(self, x: ArrayLike) -> Any:
         """Distance between the neighbouring values of this format at magnitude `|x|`.
@@ -381,7 +381,7 @@ class Format:
         --------
         >>> from fpsim import Format
         >>> Format.parse("e5m2,bias=20").max
-        3584.0
+        1792.0
         """
         from fpsim import catalog
 

@@ -751,9 +751,7 @@ def cast_flags(x, flags, lane, scalar, given, key, offset):
             word = np.uint64(0)
             if s.mode == STOCHASTIC:
                 word = given[i] if given.size else _word(offset + np.uint64(i), key)
-            significand, exponent = _parts(
-                np.uint64(magnitude), np.int64(c.significand_bits), bias
-            )
+            significand, exponent = _parts(np.uint64(magnitude), np.int64(c.significand_bits), bias)
             place, inexact, tiny = _round_exact(significand, exponent, negative, s, word)
             if negative and not s.signed and place != np.uint64(0):
                 flag = INVALID
@@ -956,7 +954,6 @@ _STREAM = (_array(types.uint64, written=False), types.uint64, types.uint64)
 _TABLE = (_array(types.uint64, 2), types.int64, _array(types.uint64))
 
 
-
 def _cast_signature(x: Any, out: Any) -> Any:
     return types.int64(_array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS)
 
@@ -981,9 +978,7 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
         _array(x, written=False), _array(out), *_CONSTANTS, *(types.uint64,) * 4
     ),
     random_words: lambda x, out: types.void(_array(out), types.uint64, types.uint64),
-    sketch32: lambda x, out: types.void(
-        _array(x, written=False), _array(types.uint64, 3), *_TABLE
-    ),
+    sketch32: lambda x, out: types.void(_array(x, written=False), _array(types.uint64, 3), *_TABLE),
     sketch64: lambda x, out: types.void(_array(x, written=False), *_TABLE),
     scaled: lambda x, out: types.void(_array(x, written=False), _array(out), types.float64),
     error_sums: lambda x, out: types.void(

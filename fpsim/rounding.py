@@ -1,4 +1,4 @@
-"""Rounding, Stochastic, Overflow, Flag: how a real number meets a format. Imports nothing of fpsim."""
+"""Rounding, Stochastic, Overflow, Flag: how a number meets a format. Imports nothing of fpsim."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Stochastic:
         if self.bits is None and self.variant != "A":
             raise ValueError(
                 f"variant={self.variant!r} needs bits=N: the variants differ in how they cut the "
-                "discarded fraction to N bits, and bits=None cuts nothing; give bits, or variant='A'"
+                "discarded fraction to N bits, and None cuts nothing; give bits, or variant='A'"
             )
 
 

@@ -33,10 +33,10 @@ def exact(x: Any) -> Real:
         return x
     if isinstance(x, int):
         return Fraction(x)
-    x = float(x)
-    if math.isnan(x) or math.isinf(x) or (x == 0 and math.copysign(1, x) < 0):
-        return x
-    return Fraction(x)
+    value = float(x)
+    if math.isnan(value) or math.isinf(value) or (value == 0 and math.copysign(1, value) < 0):
+        return value
+    return Fraction(value)
 
 
 def decode(code: int, fmt: Any) -> Real:

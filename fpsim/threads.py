@@ -24,7 +24,9 @@ _inside = threading.local()  # .work is True in a thread that is at work on a ch
 
 def _validated(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} is not an integer; give the number of threads, 1 or more")
+        raise TypeError(
+            f"{name}={value!r} is not an integer; give the number of threads, 1 or more"
+        )
     if value < 1:
         raise ValueError(f"{name}={value} is out of range; give the number of threads, 1 or more")
     return value

@@ -112,7 +112,7 @@ def _sums(
     y = np.empty_like(x)
     kernels.compiled(kernels.scaled, _F64, _F64)(x, y, scale)
     q = round(y, fmt, rounding=mode, overflow=rule, rng=draw)
-    k = int(np.frexp(max(y.max(), -y.min()))[1])
+    k = int(np.frexp(max(np.max(y), -np.min(y)))[1])
     sums = np.zeros(10)
     kernels.compiled(kernels.error_sums, _F64, _F64)(x, y, q, past, k, sums)
     return k, sums

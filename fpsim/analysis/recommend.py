@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fpsim.analysis.error import (
     Metric,
@@ -240,18 +239,6 @@ class SetRecommendation:
         return self.by_worst.format
 
 
-@overload
-def recommend(x: Mapping[str, Any], bits: int, **options: Any) -> SetRecommendation: ...
-@overload
-def recommend(
-    x: Mapping[str, Any], bits: Iterable[int], **options: Any
-) -> dict[int, SetRecommendation]: ...
-@overload
-def recommend(x: ArrayLike | Sketch, bits: int, **options: Any) -> Recommendation: ...
-@overload
-def recommend(
-    x: ArrayLike | Sketch, bits: Iterable[int], **options: Any
-) -> dict[int, Recommendation]: ...
 def recommend(
     x: Any,
     bits: Any,
@@ -311,7 +298,9 @@ def recommend(
     >>> str(best.format), best.scale, f"{best.expected:.3f} {best.measured:.3f}"
     ('e4m1f', 1048576.0, '0.100 0.100')
     """
-    widths = [bits] if isinstance(bits, (int, np.integer)) or not isinstance(bits, Iterable) else bits
+    widths = (
+        [bits] if isinstance(bits, (int, np.integer)) or not isinstance(bits, Iterable) else bits
+    )
     plans = [
         _Plan(
             bits=_validated_bits(width),
@@ -600,11 +589,11 @@ def _common_biases(formats: Sequence[Format] | Mapping[Format, Any]) -> list[For
     by_split: dict[tuple[int, int], list[Format]] = {}
     for fmt in formats:
         by_split.setdefault((fmt.exponent_bits, fmt.mantissa_bits), []).append(fmt)
-    common = []
+    common: list[Format] = []
     for group in by_split.values():
         biases = [fmt.bias for fmt in group]
-        for bias in range(min(biases), max(biases) + 1):
-            common.append(replace(group[0], bias=bias))
+        every = range(min(biases), max(biases) + 1)
+        common.extend(replace(group[0], bias=bias) for bias in every)
     return common
 
 

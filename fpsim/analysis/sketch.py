@@ -157,13 +157,15 @@ class Sketch:
     def lower_edges(self) -> NDArray[np.float64]:
         """Per cell, its lower edge; cells hold ``lower <= |x| < upper``."""
         significand = 1 + (self.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS
-        return np.ldexp(significand, self.exponents)
+        edges: NDArray[np.float64] = np.ldexp(significand, self.exponents)
+        return edges
 
     @property
     def upper_edges(self) -> NDArray[np.float64]:
         """Per cell, its upper edge."""
         significand = 1 + ((self.keys & ((1 << CELL_BITS) - 1)) + 1) * 2.0**-CELL_BITS
-        return np.ldexp(significand, self.exponents)
+        edges: NDArray[np.float64] = np.ldexp(significand, self.exponents)
+        return edges
 
     @property
     def means(self) -> NDArray[np.float64]:
