@@ -749,6 +749,8 @@ def _decoder(
         np.uint64(infinity),
         np.uint64(nan_low),
         np.uint64(nan_high),
+        -0.0 if fmt.has_negative_zero else math.nan,
+        -0.0 if fmt.has_negative_zero else 0.0,
     )
     return kernels.compiled(kernels.decode_wide, source, _F64), (scalar, *arguments), _F64
 

@@ -141,14 +141,14 @@ def parse(name: Any) -> Format:
     """The format that a name, dtype or `Format` stands for; see `Format.parse`."""
     if isinstance(name, Format):
         return name
-    if not isinstance(name, str):
-        name = _dtype_name(name)
-    return _parse_text(name)
+    return _parse_text(name if isinstance(name, str) else _dtype_name(name))
 
 
 def _dtype_name(dtype: Any) -> str:
     remedy = "give a fpsim.Format, a name (see fpsim.formats()) or a floating-point dtype"
     try:
+        if dtype is None:  # which NumPy takes for float64
+            raise TypeError
         name: str = np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"fmt={dtype!r} is not a format; {remedy}") from None
@@ -160,30 +160,32 @@ def _dtype_name(dtype: Any) -> str:
 @lru_cache(maxsize=1024)
 def _parse_text(text: str) -> Format:
     base, *overrides = [part.strip() for part in text.split(",")]
-    fmt = _parse_base(base.lower(), text)
-    if not overrides:
-        return fmt
-    parameters = _parameters(fmt)
+    parameters = _base_parameters(base.lower(), text)
+    parameters.setdefault("bias", (1 << max(parameters["exponent_bits"] - 1, 0)) - 1)
     for override in overrides:
         key, equals, value = (part.strip() for part in override.partition("="))
-        if not equals or key not in parameters:
-            allowed = ", ".join(f"{p}=…" for p in parameters)
+        if not equals or key not in _PARAMETERS:
+            allowed = ", ".join(f"{p}=…" for p in _PARAMETERS)
             raise ValueError(f"fmt={text!r}: {override!r} is not one of {allowed}")
         parameters[key] = _value(text, key, value.lower())
+        parameters["name"] = None
     return Format(**parameters)
 
 
+_PARAMETERS = (
+    "exponent_bits",
+    "mantissa_bits",
+    "bias",
+    "signed",
+    "subnormals",
+    "infinities",
+    "nans",
+    "zero",
+)
+
+
 def _parameters(fmt: Format) -> dict[str, Any]:
-    return {
-        "exponent_bits": fmt.exponent_bits,
-        "mantissa_bits": fmt.mantissa_bits,
-        "bias": fmt.bias,
-        "signed": fmt.signed,
-        "subnormals": fmt.subnormals,
-        "infinities": fmt.infinities,
-        "nans": fmt.nans,
-        "zero": fmt.zero,
-    }
+    return {key: getattr(fmt, key) for key in _PARAMETERS}
 
 
 def _value(text: str, key: str, value: str) -> Any:
@@ -198,18 +200,24 @@ def _value(text: str, key: str, value: str) -> Any:
     return _FLAGS[value]
 
 
-def _parse_base(base: str, text: str) -> Format:
+def _base_parameters(base: str, text: str) -> dict[str, Any]:
+    """What a name without overrides says about `Format`'s parameters."""
     base = _ALIASES.get(base, base)
     for members in (m for family, m in _families().items() if family != "P3109"):
         if base in members:
-            return members[base]
+            return _parameters(members[base]) | {"name": base}
     if match := _P3109.fullmatch(base):
-        return _p3109(match)
+        return _parameters(_p3109(match)) | {"name": base}
     if match := _SHORTHAND.fullmatch(base):
-        return _shorthand(match, text)
+        return _shorthand(match)
     if match := _DASHED.fullmatch(base):
         sign, exponent_bits, mantissa_bits = (int(group) for group in match.groups())
-        return Format(exponent_bits, mantissa_bits, signed=bool(sign), name=base)
+        return {
+            "exponent_bits": exponent_bits,
+            "mantissa_bits": mantissa_bits,
+            "signed": bool(sign),
+            "name": base,
+        }
     raise ValueError(
         f"fmt={text!r} names no format; give one of fpsim.formats(), a P3109 name such as "
         "'binary8p3se', or a shorthand such as 'e4m3' or '1-4-3' (IEEE-like), 'e4m3fn', "
@@ -217,22 +225,25 @@ def _parse_base(base: str, text: str) -> Format:
     )
 
 
-def _shorthand(match: re.Match[str], text: str) -> Format:
+def _shorthand(match: re.Match[str]) -> dict[str, Any]:
     exponent_bits, mantissa_bits = int(match[2]), int(match[3])
     signed, suffix = not match[1], match[5]
-    bits = signed + exponent_bits + mantissa_bits
     special: dict[str, Any] = {}
     if suffix == "fn":
-        special = _FN if bits >= 8 else _FINITE
+        special = _FN if signed + exponent_bits + mantissa_bits >= 8 else _FINITE
     elif suffix == "fnuz":
         special = {"bias": 1 << max(exponent_bits - 1, 0), **_FNUZ}
     elif suffix == "f":
         special = _FINITE
     if match[4] is not None:
         special = special | {"bias": int(match[4])}
-    if not signed:
-        special = special | {"signed": False}
-    return Format(exponent_bits, mantissa_bits, name=match[0], **special)
+    return {
+        "exponent_bits": exponent_bits,
+        "mantissa_bits": mantissa_bits,
+        "signed": signed,
+        "name": match[0],
+        **special,
+    }
 
 
 def spell(fmt: Format) -> str:
@@ -258,12 +269,11 @@ def spell(fmt: Format) -> str:
     bias = "" if fmt.bias == usual else f"b{fmt.bias}"
     unsigned = "" if fmt.signed else "u"
     base = f"{unsigned}e{fmt.exponent_bits}m{fmt.mantissa_bits}{bias}{suffix}"
+    # Only what the shorthand leaves unsaid, or says otherwise, follows it.
+    said = {"bias": fmt.bias, "infinities": True, "nans": NaNs.ieee, "zero": True}
+    said |= {"subnormals": fmt.zero} | _base_parameters(base, base)
     parts = [base]
-    try:
-        plain = _parameters(_parse_base(base, base))
-    except ValueError:  # the shorthand alone is no valid format (too few codes): spell all
-        plain = {"infinities": True, "nans": NaNs.ieee, "subnormals": True, "zero": True}
     for key, value in _parameters(fmt).items():
-        if key in plain and value != plain[key]:
+        if value != said[key]:
             parts.append(f"{key}={str(value).lower()}")
     return ",".join(parts)

@@ -8,7 +8,6 @@ all 2**32 bit patterns are then compared with those constant runs.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -107,32 +106,33 @@ def certify(
         )
     started = time.perf_counter()
     check = _Check(fmt, exponents, progress)
-    lines = []
-    for mode, random in _cases(modes):
-        rules = overflows if mode is Rounding.ties_to_even else (Overflow.nan,)
-        for overflow in rules:
-            lines.append(check.run("encode", mode, overflow, random))
-        if random is None:
-            lines.append(check.run("round", mode, Overflow.nan, random))
-    return Certificate(fmt, tuple(lines), time.perf_counter() - started)
+    lines = tuple(check.run(*case) for case in _cases(modes, overflows))
+    return Certificate(fmt, lines, time.perf_counter() - started)
 
 
 def comparisons() -> int:
-    """About how many results a `certify` with the default modes compares."""
-    lines = sum(2 if random is None else 1 for _, random in _cases(None)) + len(Overflow) - 1
-    return lines << 32
+    """How many results a `certify` with the default arguments compares, NaN included."""
+    return len(_cases(None, tuple(Overflow))) << 32
 
 
-def _cases(modes: tuple[Mode, ...] | None) -> list[tuple[Mode, int | None]]:
-    cases: list[tuple[Mode, int | None]] = []
-    chosen = modes or (*Rounding, *(Stochastic(8, variant) for variant in "ABC"))
-    for mode in chosen:
-        randoms: list[int | None] = [None]
-        if isinstance(mode, Stochastic):
-            top = (1 << (mode.bits or 64)) - 1
-            randoms = [*sorted({0, top // 2 + 1, top})]
-        cases.extend(itertools.product([mode], randoms))
+def _cases(
+    modes: tuple[Mode, ...] | None, overflows: tuple[Overflow, ...]
+) -> list[tuple[str, Mode, Overflow, int | None]]:
+    """(operation, mode, overflow rule, random integer) of every line of the report."""
+    cases = []
+    for mode in modes or (*Rounding, *(Stochastic(8, variant) for variant in "ABC")):
+        rules = overflows if mode is Rounding.ties_to_even else (Overflow.nan,)
+        cases += [("encode", mode, rule, random) for random in _randoms(mode) for rule in rules]
+        if not isinstance(mode, Stochastic):
+            cases.append(("round", mode, Overflow.nan, None))
     return cases
+
+
+def _randoms(mode: Mode) -> list[int | None]:
+    if not isinstance(mode, Stochastic):
+        return [None]
+    top = (1 << (mode.bits or 64)) - 1
+    return [*sorted({0, top // 2 + 1, top})]
 
 
 class _Check:

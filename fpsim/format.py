@@ -257,15 +257,18 @@ class Format:
         >>> fpsim.Format.parse("bfloat16").contains(fpsim.Format.parse("float8_e5m2"))
         True
         """
-        significand, exponent = other._max_parts
-        # The longest significand in `other`; formats with few binades may not use all bits.
-        longest = min(
-            other.precision, (significand << (exponent - other.quantum_exponent)).bit_length()
-        )
+        # The longest significand in `other`: all of its bits, unless the codes end at or before
+        # the first normal value; then that of the largest odd multiple of the quantum, if any.
+        longest, unit = other.precision, other.quantum_exponent
+        if other.max_code <= (1 << other.mantissa_bits if other.zero else 0):
+            if other.subnormals:
+                longest = ((other.max_code - 1) | 1).bit_length()
+            else:
+                longest, unit = 1, other.emin
         lowest = Fraction(self.smallest if self.subnormals else self.min_normal)
         return (
             longest <= self.precision
-            and other.quantum_exponent >= self.quantum_exponent
+            and unit >= self.quantum_exponent
             and Fraction(other.smallest) >= lowest
             and Fraction(other.max) <= Fraction(self.max)
             and other.signed <= self.signed
@@ -315,14 +318,14 @@ class Format:
         if not self.subnormals:
             mantissa = np.where(below, 0, mantissa)
         power = np.where(below, self.emin, exponent - self.bias) - self.mantissa_bits
-        # Two steps of ldexp never overflow half-way: the significand is below 2**53.
-        values = np.ldexp((leading + mantissa).astype(np.float64), np.minimum(power, 900))
-        values = np.ldexp(values, np.maximum(power - 900, 0))
+        with np.errstate(over="ignore"):  # of codes that are infinity or NaN
+            values = np.ldexp((leading + mantissa).astype(np.float64), power)
         values[magnitude > self.max_code] = np.inf if self.infinities else np.nan
         if self.infinity_code is not None:
             values[magnitude > self.infinity_code] = np.nan
         values[negative] *= -1.0
         if self.nans is NaNs.negative_zero:
+            values[values == 0] = 0.0  # subnormals that are read as zero
             values[1 << self.magnitude_bits] = np.nan
         return np.asarray(values, np.float64)
 
@@ -350,7 +353,8 @@ class Format:
         magnitude = np.abs(np.asarray(x, dtype=np.float64))
         finite = np.where(np.isfinite(magnitude), magnitude, float(self.max))
         exponent = np.frexp(finite)[1].astype(np.int64) - 1
-        exponent = np.where(finite == 0, self.emin, np.clip(exponent, self.emin, self.emax))
+        top = max(self.emin, self.emax)  # emin is the larger where all values are subnormal
+        exponent = np.where(finite == 0, self.emin, np.clip(exponent, self.emin, top))
         step = np.ldexp(1.0, exponent - self.mantissa_bits)
         if not self.subnormals:
             step = np.where(finite < float(self.min_normal), float(self.min_normal), step)

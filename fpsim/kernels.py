@@ -385,7 +385,12 @@ def _round_exact(significand, exponent, negative, c, word):
     if e == c.emin - 1 and c.tiny_before == 0:
         # Tiny unless rounding at full precision, with no end to the exponents, gets to 2**emin.
         places, _ = _round_places(
-            significand, e - c.mantissa_bits - exponent, leading, negative, c, word
+            significand,
+            e - c.mantissa_bits - exponent,
+            leading if c.zero else np.uint64(0),
+            negative,
+            c,
+            word,
         )
         tiny = places < leading + leading
     if c.zero == 0:
@@ -772,10 +777,11 @@ def decode_table(codes, out, table):
     return seen
 
 
-def decode_wide(codes, out, scalar, sign_place, infinity, nan_low, nan_high):
+def decode_wide(codes, out, scalar, sign_place, infinity, nan_low, nan_high, minus_zero, flushed):
     """Compute the values of codes too many to tabulate; returns the bitwise or of all codes.
 
     Magnitudes are the bits below `sign_place`; `infinity` is one, NaN are `nan_low` to `nan_high`.
+    The code of −0 means `minus_zero`, a negative subnormal that is read as zero `flushed`.
     """
     s = _scalar(scalar)
     seen = np.uint64(0)
@@ -801,7 +807,10 @@ def decode_wide(codes, out, scalar, sign_place, infinity, nan_low, nan_high):
             value = np.uint64(bits | (np.uint64(exponent + 1023) << np.uint64(52))).view(np.float64)
         else:
             value = _value(magnitude, s)
-        out[i] = -value if negative else value
+        if negative and value == 0.0:
+            out[i] = flushed if magnitude else minus_zero
+        else:
+            out[i] = -value if negative else value
     return seen
 
 
@@ -975,7 +984,11 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
         _array(x, written=False), _array(out), _array(out, written=False)
     ),
     decode_wide: lambda x, out: types.uint64(
-        _array(x, written=False), _array(out), *_CONSTANTS, *(types.uint64,) * 4
+        _array(x, written=False),
+        _array(out),
+        *_CONSTANTS,
+        *(types.uint64,) * 4,
+        *(types.float64,) * 2,
     ),
     random_words: lambda x, out: types.void(_array(out), types.uint64, types.uint64),
     sketch32: lambda x, out: types.void(_array(x, written=False), _array(types.uint64, 3), *_TABLE),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from fractions import Fraction
 from typing import Any
 
@@ -28,15 +29,23 @@ Real = Fraction | float
 
 
 def exact(x: Any) -> Real:
-    """`x` (int, float, Fraction, NumPy scalar) as a Fraction, or as one of the special floats."""
+    """`x` (int, float, Fraction, NumPy scalar) as a Fraction, or as one of the special floats.
+
+    Raises TypeError for what is no real number.
+    """
     if isinstance(x, Fraction):
         return x
-    if isinstance(x, int):
-        return Fraction(x)
+    try:
+        return Fraction(operator.index(x))
+    except TypeError:
+        pass
+    if not hasattr(x, "__float__"):
+        raise TypeError(f"x={x!r} is no real number; give an int, a float or a Fraction")
     value = float(x)
-    if math.isnan(value) or math.isinf(value) or (value == 0 and math.copysign(1, value) < 0):
+    if math.isnan(value) or math.isinf(value) or (x == 0 and math.copysign(1, value) < 0):
         return value
-    return Fraction(value)
+    # A wider number than a float says itself what it is.
+    return Fraction(*x.as_integer_ratio()) if hasattr(x, "as_integer_ratio") else Fraction(value)
 
 
 def decode(code: int, fmt: Any) -> Real:
@@ -50,7 +59,7 @@ def decode(code: int, fmt: Any) -> Real:
     >>> spec.decode(0x7E, "float8_e4m3fn"), spec.decode(0x80, "float8_e4m3fn")
     (Fraction(448, 1), -0.0)
     """
-    fmt = parse(fmt)
+    fmt, code = parse(fmt), operator.index(code)
     if not 0 <= code < 1 << fmt.bits:
         raise ValueError(f"code={code} is out of range; {fmt} has codes 0 to {(1 << fmt.bits) - 1}")
     negative, magnitude = divmod(code, 1 << fmt.magnitude_bits)
@@ -67,9 +76,9 @@ def decode(code: int, fmt: Any) -> Real:
         if magnitude == highest - (1 if fmt.nans == "all_ones" else 0):
             return -math.inf if negative else math.inf
     value = value_at(magnitude, fmt)
-    if negative:
-        return -value if value else -0.0
-    return value
+    if negative and value == 0:  # a code of −0, or one of a subnormal that is read as zero
+        return -0.0 if fmt.has_negative_zero else value
+    return -value if negative else value
 
 
 def value_at(index: int, fmt: Format) -> Fraction:
@@ -118,8 +127,6 @@ def goes_up(
     if isinstance(rounding, Stochastic):
         n = 64 if rounding.bits is None else rounding.bits
         whole = 1 << n
-        if not 0 <= random_bits < whole:
-            raise ValueError(f"random_bits={random_bits} is out of range; allowed is 0 to 2**{n}-1")
         if rounding.variant == "A":
             return math.floor(fraction * whole) + random_bits >= whole
         if rounding.variant == "B":
@@ -185,6 +192,9 @@ def project(
     (Fraction(-416, 1), <Flag.inexact: 1>)
     """
     fmt, rounding, overflow = parse(fmt), parse_rounding(rounding), parse_overflow(overflow)
+    if tininess not in ("after", "before"):
+        raise ValueError(f"tininess={tininess!r} is not one of 'after', 'before'")
+    random_bits = _validated_random_bits(random_bits, rounding)
     x = exact(x)
     if isinstance(x, float) and math.isnan(x):
         return _nan(fmt), Flag(0)
@@ -281,10 +291,19 @@ def _underflow(
     steps = math.floor(magnitude / step)
     fraction = magnitude / step - steps
     # The order of codes continues downwards, so parity does too: binades of 2**mantissa_bits.
-    place = steps + ((e - fmt.emin) << fmt.mantissa_bits)
+    place = steps + ((e - fmt.emin - (not fmt.zero)) << fmt.mantissa_bits)
     if fraction and goes_up(fraction, negative, place % 2 == 1, rounding, random_bits):
         steps += 1
     return Flag.underflow if steps * step < smallest_normal else Flag(0)
+
+
+def _validated_random_bits(random_bits: Any, rounding: Rounding | Stochastic) -> int:
+    bits = operator.index(random_bits)
+    if isinstance(rounding, Stochastic):
+        n = 64 if rounding.bits is None else rounding.bits
+        if not 0 <= bits < 1 << n:
+            raise ValueError(f"random_bits={bits} is out of range; allowed is 0 to 2**{n}-1")
+    return bits
 
 
 def _past_range(

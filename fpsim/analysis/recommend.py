@@ -296,7 +296,7 @@ def recommend(
     >>> x = np.random.default_rng(0).lognormal(-14, 2.1, 100_000)
     >>> best = fpsim.recommend(x, bits=6)
     >>> str(best.format), best.scale, f"{best.expected:.3f} {best.measured:.3f}"
-    ('e4m1f', 1048576.0, '0.100 0.100')
+    ('e4m1f', 2097152.0, '0.093 0.094')
     """
     widths = (
         [bits] if isinstance(bits, (int, np.integer)) or not isinstance(bits, Iterable) else bits

@@ -1,0 +1,578 @@
+"""What every public function says to arguments that it cannot use: one table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+from unittest import mock
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fpsim
+import fpsim.certify
+from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, threads
+
+SENTINEL = 0xA5
+REAL = "real numbers"
+ROUNDINGS = ["'ties_to_even'", "'to_odd'", "'stochastic'"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A call, the type of its error, and what the message must hold."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    error: type[Exception]
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        name = getattr(self.function, "__qualname__", str(self.function))
+        given = [short(v) for v in self.args] + [f"{k}={short(v)}" for k, v in self.kwargs.items()]
+        return f"{name}({','.join(given)})"
+
+
+def short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    text = value if isinstance(value, str) else repr(value)
+    if " at 0x" in text:  # an address differs between the processes of pytest-xdist
+        text = type(value).__name__
+    return text if len(text) < 30 else text[:27] + "..."
+
+
+def blank(shape: Any, dtype: Any) -> np.ndarray:
+    """An array that shows whether it was written to."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape))
+    return np.frombuffer(bytearray([SENTINEL]) * (size * dtype.itemsize), dtype).reshape(shape)
+
+
+def read_only(dtype: Any) -> np.ndarray:
+    array = blank(3, dtype)
+    array.flags.writeable = False
+    return array
+
+
+def threads_of_environment(text: str) -> int:
+    """`get_num_threads` in a process where nobody has set a number."""
+    with (
+        mock.patch.dict(os.environ, FPSIM_NUM_THREADS=text),
+        mock.patch.object(threads, "_count", None),
+    ):
+        return fpsim.get_num_threads()
+
+
+X = np.array([1.0, 2.5, -3.0], np.float32)
+WIDE = np.array([1.0, 2.5, -3.0])
+FIT = Lognormal(0.0, 1.0)
+NAN_AT_1_2 = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, np.nan], [np.nan, 6.0, np.nan]])
+OPEN_END = 1 << 64
+FAR = "binary14p1se"  # values from 2**-4095 to 2**4094
+
+ROWS: list[Row] = []
+
+
+def row(function: Any, *args: Any, error: type[Exception], words: Any, **kwargs: Any) -> None:
+    ROWS.append(Row(function, args, kwargs, error, tuple(words)))
+
+
+# Arrays that are not real numbers, for everything that takes data ------------------------------
+
+NOT_REAL: list[tuple[Any, type[Exception], list[str]]] = [
+    (np.array([1j]), TypeError, ["complex128", REAL]),
+    (1 + 2j, TypeError, ["complex128", REAL]),
+    (np.array([1.0, None], object), TypeError, ["object", REAL]),
+    (None, TypeError, ["object", REAL]),
+    (Fraction(1, 3), TypeError, ["object", REAL]),
+    ("1.5", TypeError, ["<U3", REAL]),
+    (b"1.5", TypeError, ["|S3", REAL]),
+    (np.array(["2020-01-01"], "M8[D]"), TypeError, ["datetime64[D]", REAL]),
+    (np.array([3], "m8[s]"), TypeError, ["timedelta64[s]", REAL]),
+    (np.array([(1.0,)], [("a", "f4")]), TypeError, ["'a'", REAL]),
+    (np.array([1], ml_dtypes.int4), TypeError, ["int4", REAL]),
+    ([[1.0], [1.0, 2.0]], ValueError, [REAL]),
+    (2**53 + 1, ValueError, ["9007199254740993", "2**53", "float64"]),
+    ([0, -(2**53) - 1], ValueError, ["-9007199254740993", "2**53", "float64"]),
+    (np.array([5, 2**64 - 1], np.uint64), ValueError, ["18446744073709551615", "2**53"]),
+    (np.array([-(2**63), 5]), ValueError, ["-9223372036854775808", "2**53"]),
+    (2**64, (ValueError, TypeError), ["18446744073709551616", "2**53"]),
+]
+if np.dtype(np.longdouble).itemsize > 8:
+    NOT_REAL.append((np.longdouble(1), TypeError, [np.dtype(np.longdouble).name, REAL]))
+
+for data, error, words in NOT_REAL:
+    for function, more in (
+        (fpsim.round, ("e4m3",)),
+        (fpsim.encode, ("e4m3",)),
+        (Sketch.of, ()),
+        (Lognormal.fit, ()),
+        (fpsim.measured_error, ("e4m3",)),
+        (fpsim.recommend, (8,)),
+    ):
+        row(function, data, *more, error=error, words=["x ", *words])
+
+# round and encode -------------------------------------------------------------------------------
+
+for function, result in ((fpsim.round, np.float32), (fpsim.encode, np.uint8)):
+    # The format.
+    row(function, X, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()", "e4m3"])
+    row(function, X, 43, error=TypeError, words=["fmt=43", "fpsim.Format", "fpsim.formats()"])
+    row(function, X, np.int8, error=ValueError, words=["int8", "fpsim.Format"])
+    row(function, X, FAR, error=ValueError, words=[FAR, "binary64", "2**4094", "fpsim.spec"])
+    # NaN into a format without one: how many, and where the first is.
+    for nan, count, index in (
+        (NAN_AT_1_2, 3, "(1, 2)"),
+        (NAN_AT_1_2.astype(np.float32).T, 3, "(0, 2)"),
+        (np.float32("nan"), 1, "()"),
+        (NAN_AT_1_2.astype(ml_dtypes.bfloat16), 3, "(1, 2)"),
+    ):
+        words = [f"{count} NaN", index, "float4_e2m1fn", "numpy.nan_to_num"]
+        fmt = "float4_e2m1fn"
+        row(function, nan, fmt, error=ValueError, words=words)
+        row(function, nan, fmt, error=ValueError, words=words, flags=blank(nan.shape, np.uint8))
+        dtype = np.uint8 if result == np.uint8 else nan.dtype
+        out, flags = blank(nan.shape, dtype), blank(nan.shape, np.uint8)
+        row(function, nan, fmt, error=ValueError, words=words, out=out, flags=flags)
+    # out and flags.
+    for out, error, words in (
+        ([0, 0, 0], TypeError, ["list", np.dtype(result).name]),
+        (blank(3, np.float64), TypeError, ["float64", np.dtype(result).name]),
+        (blank(4, result), ValueError, ["(4,)", "(3,)"]),
+        (blank((3, 1), result), ValueError, ["(3, 1)", "(3,)"]),
+        (blank((), result), ValueError, ["()", "(3,)"]),
+        (read_only(result), ValueError, ["read-only", "written to"]),
+        ("out", TypeError, ["str", np.dtype(result).name]),
+    ):
+        row(function, X, "e4m3", error=error, words=["out", *words], out=out)
+    for flags, error, words in (
+        ([0, 0, 0], TypeError, ["list", "uint8"]),
+        (blank(3, np.int8), TypeError, ["int8", "uint8"]),
+        (blank(3, bool), TypeError, ["bool", "uint8"]),
+        (blank((1, 3), np.uint8), ValueError, ["(1, 3)", "(3,)"]),
+        (read_only(np.uint8), ValueError, ["read-only", "written to"]),
+        (True, TypeError, ["bool", "uint8"]),
+    ):
+        row(function, X, "e4m3", error=error, words=["flags", *words], flags=flags)
+        out = blank(3, result)
+        row(function, X, "e4m3", error=error, words=["flags", *words], flags=flags, out=out)
+    # Rounding and overflow.
+    for rounding, value in (
+        ("nearest", "'nearest'"),
+        (None, "None"),
+        (0, "0"),
+        (Stochastic, "Stochastic"),
+        (["to_odd"], "['to_odd']"),
+        (np.array([1, 2]), "array([1, 2])"),
+    ):
+        words = [f"rounding={'' if rounding is Stochastic else value}", value, *ROUNDINGS]
+        row(function, X, "e4m3", error=ValueError, words=words, rounding=rounding)
+    for overflow, value in (("clip", "'clip'"), (None, "None"), (["nan"], "['nan']")):
+        words = [f"overflow={value}", "'infinity'", "'nan'", "'saturate'", "'saturate_infinities'"]
+        row(function, X, "e4m3", error=ValueError, words=words, overflow=overflow)
+    # Random bits.
+    four = Stochastic(bits=4)
+    allowed = "0 to 2**4-1"
+    for bits, error, words in (
+        (16, ValueError, ["16", allowed]),
+        ([0, 3, -1], ValueError, ["-1", allowed]),
+        ([0, 3, 99], ValueError, ["99", allowed]),
+        (1.0, TypeError, ["float64", allowed]),
+        (np.ones(3), TypeError, ["float64", allowed]),
+        (True, TypeError, ["bool", allowed]),
+        ("3", TypeError, ["<U1", allowed]),
+        (2**70, (TypeError, ValueError), [allowed]),
+        ([1, 2], ValueError, ["(2,)", "(3,)", "broadcast"]),
+        (np.ones((2, 3), int), ValueError, ["(2, 3)", "(3,)", "broadcast"]),
+        ([[1], [1, 2]], ValueError, [allowed]),
+    ):
+        row(
+            function,
+            X,
+            "e4m3",
+            error=error,
+            words=["random_bits", *words],
+            rounding=four,
+            random_bits=bits,
+            out=blank(3, result),
+        )
+    row(
+        function,
+        X,
+        "e4m3",
+        error=ValueError,
+        words=["random_bits=-1", "0 to 2**64-1"],
+        rounding="stochastic",
+        random_bits=[0, -1, 5],
+    )
+    row(
+        function,
+        X,
+        "e4m3",
+        error=ValueError,
+        words=["random_bits", "rounding='to_odd'", "fpsim.Stochastic"],
+        rounding="to_odd",
+        random_bits=3,
+    )
+    row(
+        function,
+        X,
+        "e4m3",
+        error=ValueError,
+        words=["random_bits", "rng", "one of them"],
+        rounding=four,
+        random_bits=3,
+        rng=1,
+    )
+    for rng, error, words in (
+        ("seed", TypeError, ["rng='seed'", "int", "numpy.random.Generator", "fpsim.Stream"]),
+        (1.5, TypeError, ["rng=1.5", "int", "numpy.random.Generator"]),
+        (np.random.PCG64(1), TypeError, ["rng=", "PCG64", "numpy.random.Generator"]),
+        (-1, ValueError, ["rng=-1", "0 to 2**64-1"]),
+        (OPEN_END, ValueError, [f"rng={OPEN_END}", "0 to 2**64-1"]),
+    ):
+        out, flags = blank(3, result), blank(3, np.uint8)
+        rounding = "stochastic"
+        row(
+            function,
+            X,
+            "e4m3",
+            error=error,
+            words=words,
+            rounding=rounding,
+            rng=rng,
+            out=out,
+            flags=flags,
+        )
+
+# Formats that the data's dtype cannot hold.
+for data, fmt, dtype in (
+    (np.ones(2, np.float16), "bfloat16", "float16"),
+    (np.ones(2, np.float16), "float8_e8m0fnu", "float16"),
+    (np.ones(2, np.float16), "e5m11", "float16"),
+    (np.ones(2, np.float32), "binary64", "float32"),
+    (np.ones(2, np.float32), "e4m3b200", "float32"),
+    (np.ones(2, ml_dtypes.bfloat16), "binary16", "bfloat16"),
+    (np.ones(2, ml_dtypes.float8_e4m3fn), "float8_e5m2", "float8_e4m3fn"),
+    (np.ones(2, ml_dtypes.float4_e2m1fn), "float6_e2m3fn", "float4_e2m1fn"),
+):
+    words = ["x has dtype", dtype, fmt, "float64", "fpsim.encode"]
+    row(fpsim.round, data, fmt, error=ValueError, words=words)
+
+row(
+    fpsim.encode,
+    X,
+    "e4m3",
+    error=ValueError,
+    words=["out", "flags", "memory"],
+    **dict.fromkeys(["out", "flags"], blank(3, np.uint8)),
+)
+
+# decode, pack, unpack ---------------------------------------------------------------------------
+
+for function in (fpsim.decode, fpsim.pack):
+    for codes, fmt, error, words in (
+        ([3, -1], "e4m3", ValueError, ["codes=-1", "e4m3", "0 to 255"]),
+        ([3, 256], "e4m3", ValueError, ["codes=256", "0 to 255"]),
+        (np.array([16], np.uint8), "float4_e2m1fn", ValueError, ["codes=16", "0 to 15"]),
+        (np.array([3, 300], np.uint16), "e4m3", ValueError, ["codes=300", "0 to 255"]),
+        (np.array([1 << 16], np.uint32), "binary16", ValueError, ["codes=65536", "0 to 65535"]),
+        (np.array([1 << 40], np.uint64), "binary32", ValueError, ["codes=1099511627776"]),
+        (np.array([1 << 63], np.uint64), "e11m50", ValueError, ["codes=9223372036854775808"]),
+        ([1.0], "e4m3", TypeError, ["codes", "float64", "0 to 255"]),
+        (np.array([True]), "e4m3", TypeError, ["codes", "bool", "0 to 255"]),
+        ([None], "e4m3", TypeError, ["codes", "object", "0 to 255"]),
+        ("7", "e4m3", TypeError, ["codes", "<U1", "0 to 255"]),
+        ([[1], [1, 2]], "e4m3", (ValueError, TypeError), ["codes", "0 to 255"]),
+        (2**64, "e4m3", (ValueError, TypeError), ["codes", "0 to 255"]),
+        ([1], "e4m", ValueError, ["fmt='e4m'", "fpsim.formats()"]),
+    ):
+        row(function, codes, fmt, error=error, words=words)
+row(fpsim.decode, [1], FAR, error=ValueError, words=[FAR, "binary64", "fpsim.spec"])
+for dtype, error, words in (
+    (np.float16, ValueError, ["dtype=float16", "bfloat16", "float64"]),
+    (np.int8, (ValueError, TypeError), ["dtype=int8", "float64"]),
+    (complex, (ValueError, TypeError), ["dtype=complex128", "float64"]),
+    ("double-dutch", (ValueError, TypeError), ["dtype=", "double-dutch", "float64"]),
+):
+    row(fpsim.decode, [1], "bfloat16", error=error, words=words, dtype=dtype)
+for buffer, count, error, words in (
+    (b"ab", 3, ValueError, ["count=3", "2 bytes", "2 codes of 8 bits"]),
+    (b"", 1, ValueError, ["count=1", "0 bytes", "0 codes"]),
+    (b"ab", -1, ValueError, ["count=-1", "2 codes"]),
+    (b"ab", 1.0, TypeError, ["count=1.0", "integer"]),
+    (b"ab", True, TypeError, ["count=True", "integer"]),
+    (b"ab", None, TypeError, ["count=None", "integer"]),
+    (b"ab", 2**70, ValueError, [f"count={2**70}", "2 codes"]),
+    ("ab", 1, TypeError, ["buffer", "str", "bytes", "uint8"]),
+    ([1, 2], 1, TypeError, ["buffer", "list", "bytes", "uint8"]),
+    (None, 1, TypeError, ["buffer", "NoneType", "bytes"]),
+    (np.arange(3), 1, TypeError, ["buffer", "int64", "uint8"]),
+    (memoryview(b"abcd")[::2], 1, (TypeError, ValueError), ["buffer", "bytes", "uint8"]),
+):
+    row(fpsim.unpack, buffer, "e4m3", count, error=error, words=words)
+row(fpsim.unpack, b"ab", "float6_e2m3fn", 3, error=ValueError, words=["count=3", "2 codes of 6"])
+
+# Stochastic, Stream, threads --------------------------------------------------------------------
+
+for bits, variant, error, words in (
+    (0, "A", ValueError, ["bits=0", "1 to 32", "None"]),
+    (33, "A", ValueError, ["bits=33", "1 to 32", "None"]),
+    (4.0, "A", TypeError, ["bits=4.0", "1 to 32"]),
+    (True, "A", TypeError, ["bits=True", "1 to 32"]),
+    ("4", "A", TypeError, ["bits='4'", "1 to 32"]),
+    (4, "D", ValueError, ["variant='D'", "'A', 'B', 'C'"]),
+    (4, "a", ValueError, ["variant='a'", "'A', 'B', 'C'"]),
+    (4, None, ValueError, ["variant=None", "'A', 'B', 'C'"]),
+    (None, "B", ValueError, ["variant='B'", "bits", "variant='A'"]),
+    (None, "C", ValueError, ["variant='C'", "bits", "variant='A'"]),
+):
+    row(Stochastic, bits, variant, error=error, words=words)
+for seed, offset, error, words in (
+    (-1, 0, ValueError, ["seed=-1", "0 to 2**64-1"]),
+    (OPEN_END, 0, ValueError, [f"seed={OPEN_END}", "0 to 2**64-1"]),
+    (1.0, 0, TypeError, ["seed=1.0", "integer"]),
+    (None, 0, TypeError, ["seed=None", "integer"]),
+    (1, -1, ValueError, ["offset=-1", "0 to 2**64-1"]),
+    (1, "2", TypeError, ["offset='2'", "integer"]),
+):
+    row(Stream, seed, offset, error=error, words=words)
+for size, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError), ((2, 3), TypeError)):
+    row(Stream(1).words, size, error=error, words=[f"size={size!r}"])
+for n, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), ("2", TypeError)):
+    row(fpsim.set_num_threads, n, error=error, words=[f"n={n!r}", "1 or more"])
+for n in (True, None):
+    row(fpsim.set_num_threads, n, error=TypeError, words=[f"n={n!r}", "1 or more"])
+for text in ("0", "-1", "two", "1.5", "1 2", "0x2"):
+    words = ["FPSIM_NUM_THREADS=", text, "1 or more"]
+    row(threads_of_environment, text, error=ValueError, words=words)
+
+# Sketch, Lognormal, measured_error --------------------------------------------------------------
+
+row(Sketch.of([1.0]).power_sums, 3, error=ValueError, words=["power=3", "-1, 1, 2"])
+row(Sketch.of([1.0]).merge, [1.0], error=TypeError, words=["other", "list", "Sketch"])
+for mu in ("0", None, 1j):
+    row(Lognormal, mu, 1.0, error=TypeError, words=[f"mu={mu!r}"])
+    row(Lognormal, 0.0, mu, error=TypeError, words=[f"sigma={mu!r}"])
+row(Lognormal, 0.0, 1.0, error=TypeError, words=["count=1.5", "integer"], count=1.5)
+row(Lognormal.fit, WIDE, error=TypeError, words=["truncated_below='a'"], truncated_below="a")
+row(FIT.pruning_threshold, "half", error=TypeError, words=["sparsity='half'"])
+row(FIT.sparsity, "much", error=(TypeError, ValueError), words=["threshold='much'"])
+row(FIT.expected_error, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+row(FIT.best_scale, "e4m3", kind="any", error=ValueError, words=["kind='any'", "'continuous'"])
+for function in (FIT.expected_error, fpsim.measured_error):
+    lead = () if function == FIT.expected_error else (WIDE,)
+    for scale, error in (
+        (0, ValueError),
+        (-2.0, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (10**400, ValueError),
+        ("2", TypeError),
+        (None, TypeError),
+        (2j, TypeError),
+        (np.ones(3), TypeError),
+    ):
+        words = ["scale=" if isinstance(scale, int) else f"scale={scale!r}", "finite and positive"]
+        row(function, *lead, "e4m3", scale, error=error, words=words)
+    row(
+        function,
+        *lead,
+        "e4m3",
+        metric="mse",
+        error=ValueError,
+        words=["metric='mse'", "'nmse'", "'relative'", "'sqnr'", "'cosine'", "'bias'"],
+    )
+    row(function, *lead, "e4m3", overflow="clip", error=ValueError, words=["overflow='clip'"])
+row(fpsim.measured_error, WIDE, FAR, error=ValueError, words=[FAR, "binary64"])
+row(fpsim.measured_error, WIDE, "e4m3", rounding="up", error=ValueError, words=["rounding='up'"])
+row(
+    fpsim.measured_error,
+    WIDE,
+    "e4m3",
+    rounding="stochastic",
+    rng="seed",
+    error=TypeError,
+    words=["rng='seed'", "fpsim.Stream"],
+)
+for nothing, size in (([], 0), ([0.0, np.nan], 2), (np.array([np.inf, -np.inf, 0]), 3)):
+    words = ["x ", "no finite nonzero element", f"{size} elements", "at least one"]
+    row(fpsim.measured_error, nothing, "e4m3", error=ValueError, words=words)
+    row(fpsim.recommend, nothing, 8, error=ValueError, words=words)
+    row(Lognormal.fit, nothing, error=ValueError, words=words)
+
+# recommend --------------------------------------------------------------------------------------
+
+for bits, error, words in (
+    (2, ValueError, ["bits=2", "3 to 16"]),
+    (17, ValueError, ["bits=17", "3 to 16"]),
+    (-8, ValueError, ["bits=-8", "3 to 16"]),
+    (8.0, TypeError, ["bits=8.0", "integer", "3 to 16"]),
+    ("8", TypeError, ["bits='8'", "integer", "3 to 16"]),
+    (True, TypeError, ["bits=True", "integer"]),
+    (None, TypeError, ["bits=None", "integer"]),
+    ([], ValueError, ["bits=[]", "3 to 16"]),
+    ([8, "x"], TypeError, ["bits='x'", "3 to 16"]),
+    (range(15, 18), ValueError, ["bits=17", "3 to 16"]),
+    (np.array(8), TypeError, ["bits=array(8)", "3 to 16"]),
+):
+    row(fpsim.recommend, WIDE, bits, error=error, words=words)
+for options, error, words in (
+    ({"metric": "mse"}, ValueError, ["metric='mse'", "'relative'", "'nmse'"]),
+    ({"scale": "free"}, ValueError, ["scale='free'", "'power_of_two'", "'continuous'", "'none'"]),
+    ({"scale": 2.0}, ValueError, ["scale=2.0", "'power_of_two'"]),
+    ({"specials": "ocp"}, ValueError, ["specials='ocp'", "'fn'", "'ieee'", "'p3109'"]),
+    ({"specials": ["fn"]}, (ValueError, TypeError), ["specials=['fn']", "'fn'", "'ieee'"]),
+    ({"specials": None}, ValueError, ["specials=None", "'none'"]),
+    ({"basis": "data"}, ValueError, ["basis='data'", "'auto'", "'fit'", "'sketch'"]),
+    ({"overflow": "clip"}, ValueError, ["overflow='clip'", "'saturate'"]),
+    ({"sparsity": 1.0}, ValueError, ["sparsity=1.0", "0 to below 1"]),
+    ({"sparsity": -0.1}, ValueError, ["sparsity=-0.1", "0 to below 1"]),
+    ({"sparsity": float("nan")}, ValueError, ["sparsity=nan", "0 to below 1"]),
+    ({"sparsity": "most"}, (ValueError, TypeError), ["sparsity='most'", "0 to below 1"]),
+    ({"sparsity": [0.5]}, TypeError, ["sparsity=[0.5]", "0 to below 1"]),
+    ({"subnormals": "no"}, TypeError, ["subnormals='no'", "True or False"]),
+    ({"signed": None}, TypeError, ["signed=None", "True or False"]),
+    ({"signed": 2}, TypeError, ["signed=2", "True or False"]),
+):
+    row(fpsim.recommend, WIDE, 8, error=error, words=words, **options)
+row(fpsim.recommend, {}, 8, error=ValueError, words=["x is an empty mapping", "at least one"])
+row(fpsim.recommend, {"a": [0.0], "b": []}, 8, error=ValueError, words=["x", "2 tensors"])
+row(fpsim.recommend, Sketch(), 8, error=ValueError, words=["no finite nonzero element"])
+row(
+    fpsim.recommend,
+    {"fine": WIDE, "conv1": np.array([1j])},
+    8,
+    error=TypeError,
+    words=["tensor 'conv1'", "complex128", REAL],
+)
+row(
+    fpsim.recommend,
+    {"\x1b[31m\n": np.array([1j])},
+    8,
+    error=TypeError,
+    words=[r"'\x1b[31m\n'", "complex128"],
+)
+
+# certify ----------------------------------------------------------------------------------------
+
+CERTIFY = fpsim.certify.certify
+QUICK: dict[str, Any] = {"modes": (Rounding.to_odd,), "exponents": (127, 127)}
+row(CERTIFY, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"], **QUICK)
+row(CERTIFY, "binary32", error=ValueError, words=["binary32", "32 bits", "16 bits"], **QUICK)
+row(CERTIFY, "e4m3b1000", error=ValueError, words=["e4m3b1000", "float32"], **QUICK)
+row(CERTIFY, FAR, error=ValueError, words=[FAR, "float32"], **QUICK)
+for exponents in ((-1, 3), (0, 256), (5, 4), (1.0, 2.0), (3,), 7):
+    row(
+        CERTIFY,
+        "float4_e2m1fn",
+        error=(ValueError, TypeError),
+        words=[f"exponents={exponents!r}", "0", "255"],
+        modes=(Rounding.to_odd,),
+        exponents=exponents,
+    )
+row(
+    CERTIFY,
+    "float4_e2m1fn",
+    error=ValueError,
+    words=["'up'", "'to_odd'"],
+    modes=("up",),
+    exponents=(127, 127),
+)
+row(
+    CERTIFY,
+    "float4_e2m1fn",
+    error=ValueError,
+    words=["'clip'", "'saturate'"],
+    modes=(Rounding.ties_to_even,),
+    overflows=("clip",),
+    exponents=(127, 127),
+)
+
+
+@contextlib.contextmanager
+def unwritten(*values: Any) -> Iterator[None]:
+    """Nothing is written to those of these that are arrays."""
+    arrays = [v for v in values if isinstance(v, np.ndarray)]
+    before = [a.tobytes() for a in arrays]
+    yield
+    assert [a.tobytes() for a in arrays] == before
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_argument_validation(row: Row) -> None:
+    with unwritten(*row.args, *row.kwargs.values()), pytest.raises(Exception) as caught:  # noqa: PT011 - its type is checked below
+        row.function(*row.args, **row.kwargs)
+    error, message = caught.value, str(caught.value)
+    allowed = row.error if isinstance(row.error, tuple) else (row.error,)
+    assert type(error) in allowed, f"{type(error).__name__}: {message}"
+    missing = [word for word in row.words if word not in message]
+    assert not missing, f"no {missing} in: {message}"
+    assert "\n" not in message, "a message is one line"
+    assert ". " not in message, f"a message is one sentence: {message}"
+    assert not message.endswith("."), message
+    assert len(message) < 500, f"{len(message)} characters: {message}"
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    assert not [f for f in files if "numba" in f or f.endswith("kernels.py")], files
+
+
+def test_the_table_reaches_every_public_function() -> None:
+    called = {getattr(row.function, "__name__", "") for row in ROWS} | {"get_num_threads"}
+    functions = [
+        name
+        for name in fpsim.__all__
+        if callable(getattr(fpsim, name)) and not isinstance(getattr(fpsim, name), type)
+    ]
+    assert set(functions) - {"formats", "sample_gradients"} <= called
+
+
+@pytest.mark.parametrize("function", [fpsim.round, fpsim.encode])
+def test_nothing_is_written_where_only_the_last_element_is_wrong(
+    function: Callable[..., Any],
+) -> None:
+    """Far more elements than a thread takes at a time: the first would be done by then."""
+    x = np.linspace(-3, 3, 700_000, dtype=np.float32).reshape(700, 1000)
+    x[699, 999] = np.nan
+    flags = blank(x.shape, np.uint8)
+    out = blank(x.shape, np.float32 if function is fpsim.round else np.uint8)
+    with unwritten(x, out, flags), pytest.raises(ValueError, match=r"1 NaN.*\(699, 999\)"):
+        function(x, "float4_e2m1fn", out=out, flags=flags)
+    if function is fpsim.round:
+        with unwritten(x), pytest.raises(ValueError, match=r"1 NaN.*\(699, 999\)"):
+            function(x, "float4_e2m1fn", out=x)
+    random_bits = np.zeros(x.shape, np.uint8)
+    random_bits[-1, -1] = 16
+    x[699, 999] = 0.0
+    with unwritten(out, flags), pytest.raises(ValueError, match="random_bits=16"):
+        function(
+            x,
+            "float4_e2m1fn",
+            rounding=Stochastic(bits=4),
+            random_bits=random_bits,
+            out=out,
+            flags=flags,
+        )
+
+
+def test_a_wrong_number_of_threads_in_the_environment_is_one_clear_error() -> None:
+    code = "import fpsim; fpsim.round([0.3], 'e4m3')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"FPSIM_NUM_THREADS": "all"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "ValueError: FPSIM_NUM_THREADS='all'" in run.stderr.splitlines()[-1]
