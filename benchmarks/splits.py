@@ -128,7 +128,8 @@ def picture(table: dict[str, dict[int, list[float]]], path: Path) -> None:
         axis.grid(alpha=0.3)
     for axis in axes[1]:
         axis.set_xlabel("σ of log2 |x| (binades)")
-    axes[0, 0].legend(fontsize=7, loc="upper left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     figure.suptitle("Best exponent/mantissa split of N bits for lognormal data")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
@@ -179,9 +180,9 @@ def page(table: dict[str, dict[int, list[float]]], image: str) -> str:
         lines.append(f"| {bits} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "The closed form has no subnormals and so asks for an exponent bit too many below most",
-        "thresholds; the NMSE is about the largest elements and asks for fewer mantissa bits only",
-        "where the data are much wider. `fpsim.recommend` uses the exact sums.",
+        "Every other rule asks for one more exponent bit sooner than the exact sum for formats with",
+        "subnormals does: the closed forms because their formats have none, the NMSE because it is about",
+        "the largest elements, which a wide range serves. `fpsim.recommend` uses the exact sums.",
         "",
         "Made by `python benchmarks/splits.py --out docs/splits.md --picture "
         "docs/images/splits.png`.",

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -319,7 +320,14 @@ def _power(scale: float) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
     for i, column in enumerate(columns):
         table.add_column(
             column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0
@@ -463,7 +471,7 @@ def inspect(fmt: str) -> None:
 
 def _print_format(fmt: Format) -> None:
     console = _console()
-    table = Table(title=printable(str(fmt)), title_style="bold", show_header=False)
+    table = Table(title=printable(str(fmt)), title_style="bold", show_header=False, box=box.SIMPLE)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     sign = "1 sign, " if fmt.signed else "no sign, "
@@ -504,7 +512,7 @@ def _print_format(fmt: Format) -> None:
     columns = 4 if fmt.bits < 6 else 8
     values = fmt.values()
     rows_of = -(-values.size // columns)
-    grid = Table(title="values by code", title_style="bold", show_header=False)
+    grid = Table(title="values by code", title_style="bold", show_header=False, box=box.SIMPLE)
     for _ in range(columns):
         grid.add_column(justify="right")
     digits = -(-fmt.bits // 4)
