@@ -611,13 +611,12 @@ def _constants(
         variant = rounding.variant
     unused = max(width - bits, 0)  # bits of a word that are not R
     leading = ones >> unused << unused
-    directed = {
-        Rounding.away_from_zero: (ones, 0, 0),
+    away, away_negative, away_odd = {
+        Rounding.toward_zero: (0, 0, 0),
         Rounding.toward_positive: (ones, ones, 0),
         Rounding.toward_negative: (0, ones, 0),
         Rounding.to_odd: (ones, 0, ones),
-    }
-    away, away_negative, away_odd = (0, 0, 0) if random else directed.get(rounding, (0, 0, 0))  # type: ignore[arg-type]
+    }.get(rounding if isinstance(rounding, Rounding) else Rounding.toward_zero, (ones, 0, 0))
     sign = 0 if not fmt.signed else 1 << (fmt.bits - 1)
     sign_mask = sign if codes else (1 << (width - 1) if fmt.signed else 0)
     over_positive, over_negative = (_over_code(fmt, rounding, overflow, n) for n in (False, True))
@@ -636,13 +635,13 @@ def _constants(
         shift=shift,
         below_shift=shift if fmt.subnormals else significand_bits,
         max_shift=2 * width - 2 if random else significand_bits + 2,
-        nearest=ones if rounding in _NEAREST else 0,
+        nearest=int(rounding in _NEAREST),
         tie_even=int(rounding == Rounding.ties_to_even),
         tie_away=int(rounding == Rounding.ties_to_away),
         away=away,
         away_negative=away_negative,
         away_odd=away_odd,
-        parity=(emin_field - fmt.zero) & 1 if fmt.mantissa_bits == 0 else 0,
+        parity=((emin_field - fmt.zero) & 1) << shift if fmt.mantissa_bits == 0 else 0,
         random_mask=leading,
         random_tail=1 << (unused - 1) if variant == "B" and unused else 0,
         random_bits=min(bits, width),

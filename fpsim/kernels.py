@@ -38,13 +38,13 @@ class Lane(NamedTuple):
     shift: Any  # bits discarded in the normal range
     below_shift: Any  # bits discarded just below the normal range
     max_shift: Any  # discarding more makes no difference
-    nearest: Any  # all ones for rounding to nearest, else 0
+    nearest: Any  # 1 for rounding to nearest, else 0
     tie_even: Any  # 1 where a tie goes to the even code
     tie_away: Any  # 1 where a tie goes away from zero
-    away: Any  # all ones where an inexact value goes away from zero …
+    away: Any  # all ones for nearest, and where an inexact value goes away from zero …
     away_negative: Any  # … flipped by these bits where it is negative
     away_odd: Any  # … and by these where the lower neighbour's code is odd
-    parity: Any  # flips the parity of the lower neighbour (formats of precision 1)
+    parity: Any  # flips the last kept bit before it is looked at (formats of precision 1)
     random_mask: Any  # the leading bits of a random word that are R …
     random_tail: Any  # … and what follows R (variant B's half)
     random_bits: Any  # N, at most W
@@ -441,22 +441,24 @@ def _locate(magnitude, c):
 
 
 @njit(forceinline=True)
-def _by_mode(base, distance, below, negative, c):
+def _by_mode(base, distance, negative, c):
     """Round in a deterministic mode: the bits that are kept, as an integer.
 
-    An increment goes in before the cut, so that its carry decides:
-    nearest: half less one, and one more to take a tie up;
-    away from zero: a one in every discarded place; toward zero: nothing.
+    1. An increment goes in before the cut, so that its carry decides. Nearest: half less one
+       (ones in all discarded places but the first), and one more to take a tie up. Away from
+       zero: ones in all discarded places. Toward zero: nothing.
+    2. Even and odd are said of the code. That is the last kept bit, but for precision 1, where
+       it is the last bit of the exponent, whose parity the biases may flip. Below the normal
+       range the flipped bit is cut off, and the code, 0, is even as it should be.
     """
     zero = _like(0, c.one)
     discarded = _like(_left(c.one, distance) - c.one, c.one)
-    odd = _right(base, distance)
-    odd = _like((odd if below else odd ^ c.parity) & c.one, c.one)
+    odd = _like(_right(_like(base ^ c.parity, c.one), distance) & c.one, c.one)
     all_if_negative = _like(zero - negative, c.one)
     all_if_odd = _like(zero - odd, c.one)
     away = c.away ^ (all_if_negative & c.away_negative) ^ (all_if_odd & c.away_odd)
     tie = (odd & c.tie_even) | c.tie_away
-    increment = (discarded & away) + (_right(discarded, c.one) & c.nearest) + (discarded & tie)
+    increment = (_right(discarded, c.nearest) & away) + (discarded & tie)
     return _right(_like(base + increment, c.one), distance)
 
 
@@ -604,22 +606,22 @@ def _cast(x, out, lane, scalar, codes):
     nans = 0
     for start in range(0, x.size, TILE):
         tile, results = _staged(x, buffer, start), out[start : start + TILE]
-        special = zero
+        largest = zero
         for i in range(tile.size):
             bits = tile[i]
             magnitude = _like(bits & c.magnitude_mask, c.one)
             base, distance, below = _locate(magnitude, c)
-            places = _by_mode(base, distance, below, _right(bits, top), c)
+            places = _by_mode(base, distance, _right(bits, top), c)
             if codes:
                 results[i] = _code_result(places, below, bits, c)
             else:
                 results[i] = _value_result(places, below, bits, c)
-            special = _like(special | _like(magnitude >= c.dtype_infinity, c.one), c.one)
+            largest = max(largest, magnitude)
         if s.slow_below:
             _redo_below(tile, results, c, s)
         if s.zero == 0 or s.signed == 0:
             _settle_outside(tile, results, c, s)
-        if special != zero:
+        if largest >= c.dtype_infinity:
             nans += _settle_specials(tile, results, c)
     return nans
 
@@ -668,8 +670,8 @@ def _drawn_overload(buffer, halves, index, key):
 
 @njit(forceinline=True)
 def _round_tile(tile, results, words, c, codes, variant_c):
-    """The vectorised loop at random: (was there a special value, must some be redone?)."""
-    special = _like(0, c.one)
+    """The vectorised loop at random: (the largest magnitude, must some be redone?)."""
+    largest = _like(0, c.one)
     doubtful = _like(0, c.one)
     for i in range(tile.size):
         bits = tile[i]
@@ -680,9 +682,9 @@ def _round_tile(tile, results, words, c, codes, variant_c):
             results[i] = _code_result(places, below, bits, c)
         else:
             results[i] = _value_result(places, below, bits, c)
-        special = _like(special | _like(magnitude >= c.dtype_infinity, c.one), c.one)
+        largest = max(largest, magnitude)
         doubtful = _like(doubtful | _like(doubt, c.one), c.one)
-    return special, doubtful
+    return largest, doubtful
 
 
 @njit(forceinline=True)
@@ -704,9 +706,9 @@ def _cast_at_random(x, out, lane, scalar, given, key, offset, codes):
         else:
             words = _drawn(words, halves, offset + np.uint64(start), key)
         if s.variant == 2:
-            special, doubtful = _round_tile(tile, results, words, c, codes, True)
+            largest, doubtful = _round_tile(tile, results, words, c, codes, True)
         else:
-            special, doubtful = _round_tile(tile, results, words, c, codes, False)
+            largest, doubtful = _round_tile(tile, results, words, c, codes, False)
         all_again = doubtful != zero and s.near
         if all_again or s.slow_below:
             for i in range(tile.size):
@@ -720,7 +722,7 @@ def _cast_at_random(x, out, lane, scalar, given, key, offset, codes):
                     results[i] = _slow(tile[i], c, s, word)
         if s.zero == 0 or s.signed == 0:
             _settle_outside(tile, results, c, s)
-        if special != zero:
+        if largest >= c.dtype_infinity:
             nans += _settle_specials(tile, results, c)
     return nans
 

@@ -604,7 +604,7 @@ def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Any:
         rounded = np.where((steps == 1.5) & ((top - fmt.emin + fmt.zero) % 2 == 0), 1.0, rounded)
     level = np.ldexp(rounded, unit)
     if not fmt.subnormals:
-        smallest = _over(1, fmt.emin, exponent)
+        smallest = np.minimum(_over(1, fmt.emin, exponent), 2.0**500)  # its square is finite
         up = significand > smallest / 2 if fmt.zero else True
         level = np.where(top < fmt.emin, np.where(up, smallest, 0.0), level)
     return np.minimum(level, _over(*_significand(fmt.max_code, fmt), exponent))
@@ -713,8 +713,8 @@ def _cells_summary(cells: _Cells, fmt: Format, scale: float) -> ErrorSummary:
 
     # Weights of x and of x squared.
     reference = exponent - exponent[-1]
-    linear = cells.weights * np.ldexp(1.0, np.maximum(reference, -1000))
-    square = cells.weights * np.ldexp(1.0, np.maximum(2 * reference, -1000))
+    linear = cells.weights * np.ldexp(1.0, reference)
+    square = cells.weights * np.ldexp(1.0, 2 * reference)
     nmse, kept, kept_square = errors[2:] @ square / (square @ (mean**2 + variance))
     smallest, smallest_unit = _significand(_smallest_code(fmt), fmt)
     # A tie rounds to the even code: 0, not the smallest value; past the range if `max` is odd.
@@ -912,29 +912,33 @@ def best_scale(
     (0.00048828125, 28.5)
     """
     metric, fmt = parse_metric(metric), Format.parse(fmt)
+    searched = Metric.nmse if metric is Metric.sqnr else metric
     if kind not in ("power_of_two", "continuous"):
         raise ValueError(f"kind={kind!r} is not one of 'power_of_two', 'continuous'")
     fatal = _overflow_is_fatal(fmt, overflow)
     if isinstance(source, Sketch):
-        search = _sketch_search(source, fmt, metric, fatal)
+        search = _sketch_search(source, fmt, searched, fatal)
     else:
-        search = _lognormal_search(source, fmt, metric, fatal)
-    exponent, value = _best_power_of_two(search, metric)
+        search = _lognormal_search(source, fmt, searched, fatal)
+    exponent, value = _best_power_of_two(search)
     if kind == "continuous":
-        exponent, value = _best_continuous(search, metric, (exponent, value))
-    return 2.0**exponent, value
+        exponent, value = _best_continuous(search, exponent, value)
+    return 2.0**exponent, float(_decibels(value)) if metric is Metric.sqnr else value
 
 
 @dataclass(frozen=True)
 class _Search:
     """A metric as a function of log2 of the scale, ascending, and where its best may lie."""
 
+    metric: Metric
     evaluate: Callable[[Floats], Floats]
     low: float
     high: float
     step: float  # of a grid that sees every dip
     anchor: float  # a point of that grid: there, centred data lie on a power of two
-    most: int  # evaluations that a grid may cost
+
+    def losses(self, values: Floats) -> Floats:
+        return np.array([self.metric.loss(value) for value in values])
 
 
 def _lognormal_search(source: Lognormal, fmt: Format, metric: Metric, fatal: bool) -> _Search:
@@ -950,7 +954,7 @@ def _lognormal_search(source: Lognormal, fmt: Format, metric: Metric, fatal: boo
     def evaluate(exponents: Floats) -> Any:
         return _values(metric, _moments(mu + shift + exponents * LN2, sigma, fmt))
 
-    return _Search(evaluate, *_bounds(low / LN2, high / LN2), step, -mu / LN2, 512)
+    return _Search(metric, evaluate, *_bounds(low / LN2, high / LN2), step, -mu / LN2)
 
 
 def _sketch_search(source: Sketch, fmt: Format, metric: Metric, fatal: bool) -> _Search:
@@ -967,7 +971,7 @@ def _sketch_search(source: Sketch, fmt: Format, metric: Metric, fatal: bool) -> 
         values = [_cells_summary(cells, fmt, 2.0**k).value(metric) for k in exponents]
         return np.array(values)
 
-    return _Search(evaluate, *_bounds(low, high), 0.5, 0.0, 64)
+    return _Search(metric, evaluate, *_bounds(low, high), 0.5, 0.0)
 
 
 def _bounds(low: float, high: float) -> tuple[float, float]:
@@ -976,48 +980,38 @@ def _bounds(low: float, high: float) -> tuple[float, float]:
     return max(min(low, high - 1), -1021.0), high
 
 
-def _losses(values: Floats, metric: Metric) -> Floats:
-    return np.array([metric.loss(value) for value in values])
-
-
-def _best_power_of_two(search: _Search, metric: Metric) -> tuple[float, float]:
-    stride = max(1, math.ceil((search.high - search.low) / search.most))
+def _best_power_of_two(search: _Search) -> tuple[float, float]:
     low, high = math.ceil(search.low), math.floor(search.high)
     while True:
+        # Wide ranges, where the metric varies slowly, in ever finer steps around the best.
+        stride = math.ceil((high - low + 1) / 128)
         exponents = np.arange(-(-low // stride), high // stride + 1) * float(stride)
         values = search.evaluate(exponents)
-        losses = _losses(values, metric)
-        best = losses.min()
-        ties = losses <= best + 1e-9 * abs(best) if math.isfinite(best) else losses == best
-        found = int(np.flatnonzero(ties)[np.argmin(np.abs(exponents[ties]))])
+        losses = search.losses(values)
+        ties = np.flatnonzero(losses <= losses.min() * (1 + 1e-9))
+        best = int(ties[np.argmin(np.abs(exponents[ties]))])
         if stride == 1:
-            return float(exponents[found]), float(values[found])
-        low = max(low, int(exponents[found]) - stride)
-        high = min(high, int(exponents[found]) + stride)
-        stride = 1
+            return float(exponents[best]), float(values[best])
+        low, high = (
+            max(low, int(exponents[best]) - stride),
+            min(high, int(exponents[best]) + stride),
+        )
 
 
-def _best_continuous(
-    search: _Search, metric: Metric, power_of_two: tuple[float, float]
-) -> tuple[float, float]:
-    step = search.step * max(1, math.ceil((search.high - search.low) / search.step / search.most))
-    first = math.ceil((search.low - search.anchor) / step)
-    last = math.floor((search.high - search.anchor) / step)
-    grid = search.anchor + step * np.arange(first, last + 1)
-    values = search.evaluate(grid)
-    middle = int(np.argmin(_losses(values, metric)))
-    candidates = [(float(grid[middle]), float(values[middle]))]
+def _best_continuous(search: _Search, exponent: float, value: float) -> tuple[float, float]:
+    """The best near the best power of two, which is `exponent` with this value."""
+    first = math.ceil((max(search.low, exponent - 16) - search.anchor) / search.step)
+    last = math.floor((min(search.high, exponent + 16) - search.anchor) / search.step)
+    grid = search.anchor + search.step * np.arange(first, last + 1)
+    middle = grid[np.argmin(search.losses(search.evaluate(grid)))]
 
-    def loss(exponent: float) -> float:
-        return metric.loss(float(search.evaluate(np.array([exponent]))[0]))
+    def loss(at: float) -> float:
+        return float(search.losses(search.evaluate(np.array([at])))[0])
 
-    bounds = max(grid[middle] - step, search.low), min(grid[middle] + step, search.high)
-    found = scipy.optimize.minimize_scalar(
-        loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}
-    )
-    candidates.append((float(found.x), float(search.evaluate(np.array([found.x]))[0])))
-    best = min(candidates, key=lambda candidate: metric.loss(candidate[1]))
-    limit, loss_there = metric.loss(power_of_two[1]), metric.loss(best[1])
-    if limit <= loss_there or limit - loss_there <= 1e-9 * abs(loss_there):
-        return power_of_two
-    return best
+    bounds = max(middle - search.step, search.low), min(middle + search.step, search.high)
+    options = {"xatol": 1e-6}
+    found = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options=options)
+    best = found.x if found.fun < loss(middle) else middle
+    if search.metric.loss(value) <= loss(best) * (1 + 1e-9):
+        return exponent, value
+    return float(best), float(search.evaluate(np.array([best]))[0])

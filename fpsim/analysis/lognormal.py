@@ -736,9 +736,7 @@ def _boundary_below(significand: Floats, exponent: NDArray[np.int64], fmt: Forma
     binade = exponent + np.frexp(significand)[1] - 1
     unit = np.maximum(binade, fmt.emin) - fmt.mantissa_bits
     level = np.maximum(np.ceil(np.ldexp(significand, exponent - unit)), 1.0)
-    # At the start of a binade, the level below is half as far.
-    starts_binade = (level == 2.0**fmt.mantissa_bits) & (binade > fmt.emin)
-    boundary = np.log(level - np.where(starts_binade, 0.25, 0.5)) + unit * LN2
+    boundary = np.log(level - 0.5) + unit * LN2  # at a power of two, the unit is that below
     if not fmt.subnormals:
         first = np.log(level) + unit * LN2 < (fmt.emin + 0.5 * fmt.eps) * LN2
         boundary = np.where(first, (fmt.emin - 1) * LN2 if fmt.zero else -math.inf, boundary)
