@@ -68,7 +68,7 @@ FORMATS = (
 )
 SOURCES = (np.dtype(np.float32), np.dtype(np.float64))
 PACKAGES = ("numpy", "numba", "ml_dtypes", "gfloat", "apytypes", "pychop")
-_PIPED_WIDTH = 240  # columns of a table that does not go to a terminal
+_WIDTH = 400  # columns that a table may take where it does not go to a terminal
 _SEED = 20060817
 
 
@@ -100,11 +100,11 @@ def show(
     """Print a table: for a terminal, plain where it is piped, or in Markdown."""
     console = Console(highlight=False)
     if markdown or not console.is_terminal:
-        console = Console(highlight=False, width=_PIPED_WIDTH)
+        console = Console(highlight=False, width=_WIDTH)
     console.print(f"\n### {title}\n" if markdown else f"\n{title}", markup=False)
     table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
-        left = all(row[i][:1].isalpha() for row in rows)
+        left = i == 0 or all(row[i][:1].isalpha() for row in rows)
         table.add_column(column, justify="left" if left else "right", no_wrap=markdown)
     for row in rows:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
@@ -168,79 +168,97 @@ def operations(fmt: Format, x: Array) -> Iterator[Operation]:
     specials[:: 1 << 10] = np.inf if fmt.nan_code is None else np.nan
     flags = np.zeros(x.shape, np.uint8)
     eight = Stochastic(8)
-    width = f"uint{8 * codes.itemsize}"
+
+    def rounding(mode: Rounding | Stochastic) -> Callable[[Array, Array], object]:
+        rng = 1 if isinstance(mode, Stochastic) else None
+        return lambda x, _: fpsim.round(x, fmt, rounding=mode, rng=rng, out=out)
 
     for mode in Rounding:
-        yield Operation(
-            f"round {mode}", lambda x, _, mode=mode: fpsim.round(x, fmt, rounding=mode, out=out)
-        )
-    for name, random in (("all bits", Stochastic()), ("8 bits", eight)):
-        yield Operation(
-            f"round at random, {name}",
-            lambda x, _, random=random: fpsim.round(x, fmt, rounding=random, rng=1, out=out),
-        )
+        yield Operation(f"round {mode}", rounding(mode))
+    yield Operation("round at random, all bits", rounding(Stochastic()))
+    yield Operation("round at random, 8 bits", rounding(eight))
     yield Operation("round in place", lambda _, copied: fpsim.round(copied, fmt, out=copied))
     yield Operation("round, 1 in 1024 special", lambda *_: fpsim.round(specials, fmt, out=out))
     yield Operation("round, new output", lambda x, _: fpsim.round(x, fmt), new=True)
-    yield Operation(f"encode to {width}", lambda x, _: fpsim.encode(x, fmt, out=codes))
+    yield Operation("encode", lambda x, _: fpsim.encode(x, fmt, out=codes))
     yield Operation(
-        f"encode to {width} at random, 8 bits",
+        "encode at random, 8 bits",
         lambda x, _: fpsim.encode(x, fmt, rounding=eight, rng=1, out=codes),
     )
-    yield Operation(f"encode to {width}, new output", lambda x, _: fpsim.encode(x, fmt), new=True)
-    yield Operation(
-        f"decode {width}, new output", lambda x, _: fpsim.decode(codes, fmt, x.dtype), new=True
-    )
+    yield Operation("encode, new output", lambda x, _: fpsim.encode(x, fmt), new=True)
+    yield Operation("decode, new output", lambda x, _: fpsim.decode(codes, fmt, x.dtype), new=True)
     yield Operation("round with flags", lambda x, _: fpsim.round(x, fmt, out=out, flags=flags))
+
+
+class Shares(NamedTuple):
+    """An operation beside the faster of two copies."""
+
+    copies: tuple[Times, Times]  # on one thread, on all
+    operation: Times
+
+    def share(self, of: Callable[[Times], float]) -> float:
+        """Of the copy's speed, by medians or by best times."""
+        return min(map(of, self.copies)) / of(self.operation)
+
+
+def beside_copies(operation: Operation, x: Array, copied: Array, repeats: int) -> Shares:
+    """Time an operation and two kinds of copies in turns."""
+    copies: tuple[Callable[[], object], Callable[[], object]]
+    if operation.new:
+        copies = x.copy, lambda: copy(x, np.empty_like(x))
+    else:
+        copies = lambda: np.copyto(copied, x), lambda: copy(x, copied)
+    one, all_, cast = times((*copies, lambda: operation.run(x, copied)), repeats)
+    return Shares((one, all_), cast)
 
 
 def against_copying(size: int, repeats: int, markdown: bool) -> None:
     for dtype in SOURCES:
-        cells: dict[str, dict[str, str]] = {}
-        slow: list[tuple[float, str]] = []
+        measured: dict[str, dict[str, Shares]] = {}
+        copies: dict[str, dict[str, list[float]]] = {}
         for name in FORMATS:
             fmt = Format.parse(name)
             x = numbers(size, dtype, fmt.signed)
-            copied = np.empty_like(x)
-            copied[:] = x
+            copied = x.copy()
             for operation in operations(fmt, x):
-                one_thread, all_threads, cast = times(
-                    (
-                        lambda: np.copyto(copied, x),
-                        lambda: copy(x, copied),
-                        lambda: operation.run(x, copied),
-                    )
-                    if not operation.new
-                    else (
-                        lambda: x.copy(),
-                        lambda: copy(x, np.empty_like(x)),
-                        lambda: operation.run(x, copied),
-                    ),
-                    repeats,
-                )
-                best = min(one_thread.best, all_threads.best) / cast.best
-                usual = min(one_thread.median, all_threads.median) / cast.median
-                row = cells.setdefault(operation.name.replace("uint16", "uint8"), {})
-                row[name] = f"{size / cast.median / 1e9:.2f}  {usual:.2f}  {best:.2f}"
-                slow.append((usual, f"{name}, {operation.name}: {usual:.2f}"))
-                for kind, taken in (("1 thread", one_thread), ("all threads", all_threads)):
-                    what = f"(copy, {kind}{', new output' if operation.new else ''})"
-                    cells.setdefault(what, {})[name] = f"{size / taken.median / 1e9:.2f}"
+                found = beside_copies(operation, x, copied, repeats)
+                measured.setdefault(operation.name, {})[name] = found
+                for kind, taken in zip(("one thread", "all threads"), found.copies, strict=True):
+                    row = f"(copy, {kind}{', new output' if operation.new else ''})"
+                    copies.setdefault(row, {}).setdefault(name, []).append(taken.median)
+
+        def cell(found: Shares) -> str:
+            speed = size / found.operation.median / 1e9
+            return f"{speed:.2f}  {found.share(_median):.2f}  {found.share(_best):.2f}"
+
         rows = [
-            [name.replace("uint8", "codes"), *(row[f] for f in FORMATS)]
-            for name, row in sorted(cells.items(), key=lambda item: item[0].startswith("("))
+            *([row, *(cell(cells[f]) for f in FORMATS)] for row, cells in measured.items()),
+            *(
+                [row, *(f"{size / median(cells[f]) / 1e9:.2f}" for f in FORMATS)]
+                for row, cells in copies.items()
+            ),
         ]
         show(
-            f"{size} {dtype}: 10⁹ elements a second, share of the faster copy's speed "
-            f"(medians of {repeats}; best of {repeats})",
+            f"{size} {dtype}: 10⁹ elements a second, then the share of the faster copy's speed "
+            f"by medians and by best times ({repeats} turns)",
             ["operation", *FORMATS],
             rows,
             markdown,
         )
-        below = sorted(text for ratio, text in slow if ratio < 0.8)
-        print(f"below 0.8 of copying, by medians: {len(below)} of {len(slow)}")
-        for text in below:
-            print(f"- {text}")
+        print("Below 0.8 of copying, by medians:")
+        for row, cells in measured.items():
+            shares = {f: cells[f].share(_median) for f in FORMATS}
+            below = [f"{f} {share:.2f}" for f, share in shares.items() if share < 0.8]
+            if below:
+                print(f"- {row}: {', '.join(below)}")
+
+
+def _median(taken: Times) -> float:
+    return taken.median
+
+
+def _best(taken: Times) -> float:
+    return taken.best
 
 
 # Beside peers ---------------------------------------------------------------------------------
@@ -413,16 +431,14 @@ def judged(peer: Peer, dtype: np.dtype[Any], count: int) -> Judgement:
     example = ""
     if wrong.size:
         # One that is off by more than a sign, and of those the one nearest 1.
-        off = np.abs(np.log2(np.maximum(np.abs(given.inside[wrong]), 1e-300)))
+        off = np.abs(np.log2(np.maximum(np.abs(given.inside[wrong].astype(float)), 1e-300)))
         k = wrong[np.argmin(off + 1e6 * (got[wrong] == given.due[wrong]))]
         example = f"{given.inside[k].item()!r} → {got[k]:.9g}, not {given.due[k]:.9g}"
     return Judgement(text, example, _outcomes(peer, given.past) if given.past.size else "none")
 
 
 def _values(peer: Peer, x: Array) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return np.asarray(peer.values(peer.cast(x)), np.float64)
+    return np.asarray(peer.values(peer.cast(x)), np.float64)
 
 
 def _outcomes(peer: Peer, x: Array) -> str:
@@ -430,12 +446,12 @@ def _outcomes(peer: Peer, x: Array) -> str:
     try:
         got = _values(peer, x)
     except Exception as error:
-        return _said(error)
+        return type(error).__name__
     counts = Counter("NaN" if math.isnan(v) else f"{v:.6g}" for v in np.abs(got).tolist())
     text = ", ".join(value for value, _ in counts.most_common(3))
     signs = np.sum((np.signbit(got) != np.signbit(x)) & ~np.isnan(got))
     text += f" and {len(counts) - 3} more" if len(counts) > 3 else ""
-    return text + (f" ({signs} of the wrong sign)" if signs else "")
+    return text + (f" ({signs} with a wrong sign)" if signs else "")
 
 
 def _said(error: Exception) -> str:
@@ -446,6 +462,7 @@ def _said(error: Exception) -> str:
 def workable_size(cast: Callable[[Array], object], x: Array, seconds: float) -> int:
     """The largest power of two up to x.size that the cast does in about that time."""
     size = min(1 << 12, x.size)
+    cast(x[:size])  # compiles, imports, fills caches
     while size < x.size:
         started = time.perf_counter()
         cast(x[:size])
@@ -525,8 +542,8 @@ def beside_peers(size: int, repeats: int, codes: int, seconds: float, markdown: 
             "gives",
             "elements",
             "10⁶/s",
-            "fpsim, 1 thread: times as fast",
-            f"fpsim, {threads}",
+            "fpsim is faster by, 1 thread",
+            f"{threads} threads",
             "wrong, from float32",
             "wrong, from float64",
             "past the range / ±∞ / NaN",
@@ -611,7 +628,9 @@ def signatures(markdown: bool) -> None:
         used[kernel.__name__, np.dtype(source).name, np.dtype(target).name] = found
         return found
 
-    modes = (*Rounding, Stochastic(), *(Stochastic(8, variant) for variant in "ABC"))
+    modes: list[Rounding | Stochastic] = [*Rounding]
+    modes += (Stochastic(), *(Stochastic(8, variant) for variant in "ABC"))
+    samples = [np.ones(1, dtype) for dtype in SOURCES]
     served = formats = 0
     kernels.compiled = recorded  # type: ignore[assignment]
     try:
@@ -621,14 +640,13 @@ def signatures(markdown: bool) -> None:
             except ValueError:
                 continue  # leaves binary64
             formats += 1
-            for dtype, mode in itertools.product(SOURCES, modes):
-                random = {"rng": 1} if isinstance(mode, Stochastic) else {}
-                x = np.ones(1, dtype)
-                codes = fpsim.encode(x, fmt, rounding=mode, **random)
+            for x, mode in itertools.product(samples, modes):
+                rng = 1 if isinstance(mode, Stochastic) else None
+                codes = fpsim.encode(x, fmt, rounding=mode, rng=rng)
                 fpsim.decode(codes, fmt)
                 served += 2
-                if Format.parse(dtype).contains(fmt):
-                    fpsim.round(x, fmt, rounding=mode, **random)
+                if Format.parse(x.dtype).contains(fmt):
+                    fpsim.round(x, fmt, rounding=mode, rng=rng)
                     served += 1
     finally:
         kernels.compiled = original
@@ -684,7 +702,9 @@ def main() -> None:
         against_copying(args.size, args.repeats, args.markdown)
     if "peers" in args.only:
         seconds = 0.02 if args.quick else 0.3
-        beside_peers(args.size, args.repeats, args.codes, seconds, args.markdown)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peers warn of overflow and underflow
+            beside_peers(args.size, args.repeats, args.codes, seconds, args.markdown)
     if "memory" in args.only:
         memory(args.size, args.markdown)
     if "signatures" in args.only:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -441,14 +442,19 @@ def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 def _refuse_nans(x: NDArray[Any], fmt: Format) -> None:
     """Raise ValueError where `x` has NaN."""
-    count, first = 0, -1
-    for (chunk,), start in chunks([(x, _F64)], 0, x.size):
-        nan = np.isnan(chunk)
-        if nan.any():
-            first = start + int(nan.argmax()) if first < 0 else first
-            count += int(nan.sum())
-    if count:
-        index = tuple(int(i) for i in np.unravel_index(first, x.shape))
+    found: list[tuple[int, int]] = []  # (index of the first, how many) by chunk
+    lanes = x.dtype if x.dtype in (_F32, _F64) else _F64
+
+    def work(start: int, stop: int) -> None:
+        for (chunk,), index in chunks([(x, lanes)], start, stop):
+            nan = np.isnan(chunk)
+            if nan.any():
+                found.append((index + int(np.argmax(nan)), int(np.count_nonzero(nan))))
+
+    over_chunks(x.size, work)
+    if found:
+        count = sum(n for _, n in found)
+        index = tuple(int(i) for i in np.unravel_index(min(found)[0], x.shape))
         raise ValueError(
             f"x has {count} NaN, the first at index {index}, but {fmt} has no NaN; replace them "
             "first (numpy.nan_to_num), or choose a format with NaN"
@@ -494,15 +500,17 @@ def _run(
     uint = _UINT[lanes]
     # What a kernel writes: codes as they are, values as bits of the lanes' dtype.
     element = fmt.code_dtype if codes else lanes
-    lane, scalar = _constants(fmt, rounding, overflow, lanes, codes)
     written = element if codes else uint
+    c = _constants(fmt, rounding, overflow, lanes, codes)
+
+    def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        return kernels.compiled(kernel, uint, written)
+
     random = isinstance(rounding, Stochastic)
-    kernel: Callable[..., Any]
-    if random:
-        kernel = kernels.encode_at_random if codes else kernels.round_at_random
-    else:
-        kernel = kernels.encode_by_mode if codes else kernels.round_by_mode
-    run = kernels.compiled(kernel, uint, written)
+    by_mode = kernels.encode_by_mode if codes else kernels.round_by_mode
+    at_random = kernels.encode_at_random if codes else kernels.round_at_random
+    run = compiled(at_random if random else by_mode)
+    settle = compiled(kernels.settle_outside) if not (fmt.signed and fmt.zero) else None
     flagging = None
     if flags is not None:
         flagging = kernels.compiled(kernels.cast_flags, uint, np.dtype(np.uint8))
@@ -513,6 +521,9 @@ def _run(
         operands.append((flags, flags.dtype))
     if given is not None:
         operands.append((given, given.dtype))
+    # A kernel may write over its input; a second look at the input needs a copy then.
+    second_look = c.slow_below or c.near or settle is not None
+    keep = second_look and np.may_share_memory(source, target)
     nans: list[int] = []
 
     def work(start: int, stop: int) -> None:
@@ -521,8 +532,20 @@ def _run(
             words = arrays[-1] if given is not None else _NO_WORDS
             draw = (words, key, np.uint64((stream.offset + index) % (1 << 64)))
             if flagging is not None:
-                flagging(bits, arrays[2], lane, scalar, *draw)
-            found = run(bits, results, lane, scalar, *(draw if random else ()))
+                flagging(bits, arrays[2], c.lane, c.scalar, *draw)
+            if keep:
+                bits = bits.copy()
+            doubts = 0
+            if random:
+                found, doubts = run(bits, results, c.lane, c.variant, *draw)
+            else:
+                found = run(bits, results, c.lane)
+            everything = c.near and doubts != 0
+            if everything or c.slow_below:
+                redo = compiled(kernels.redo)
+                redo(bits, results, c.lane, c.scalar, *draw, everything)
+            if settle is not None:
+                settle(bits, results, c.lane, c.scalar)
             if found:
                 nans.append(found)
 
@@ -571,6 +594,17 @@ def chunks(
             iterator.iternext()
 
 
+@dataclass(frozen=True)
+class _Constants:
+    """What the kernels are told, and which of them are needed."""
+
+    lane: NDArray[Any]  # kernels.Lane
+    scalar: NDArray[np.int64]  # kernels.Scalar
+    variant: int
+    slow_below: bool  # the vectorised loop cannot serve values below the normal range
+    near: bool  # nor settle every random word
+
+
 @lru_cache(maxsize=1024)
 def _constants(
     fmt: Format,
@@ -578,7 +612,7 @@ def _constants(
     overflow: Overflow,
     lanes: np.dtype[Any],
     codes: bool,
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> _Constants:
     """A format, a mode and an overflow rule as the kernels' numbers."""
     uint: np.dtype[Any] = _UINT[lanes]
     width = 8 * uint.itemsize
@@ -647,7 +681,8 @@ def _constants(
         random_bits=min(bits, width),
         code_offset=((emin_field - fmt.zero) << fmt.mantissa_bits) & ones,
         below_code_shift=0 if fmt.subnormals else fmt.mantissa_bits,
-        below_float=(1 if slow_below else below_field) << significand_bits,
+        # Where it is not used, 1: arithmetic on subnormals is slow.
+        below_float=(bias if slow_below else below_field) << significand_bits,
         largest=result(fmt.max_code),
         over_positive=result(over_positive),
         over_negative=result(with_sign(over_negative)),
@@ -670,15 +705,14 @@ def _constants(
         random_bits=bits,
         variant="ABC".index(variant),
         codes=int(codes),
-        slow_below=int(slow_below),
-        near=int(random and bits + _LOOKAHEAD[variant] > width - 1),
         tiny_before=0,
         infinity_flags=int(infinity_flags),
     )
     arrays = np.array(lane, dtype=uint), np.array(scalar, dtype=np.int64)
     for array in arrays:
         array.flags.writeable = False
-    return arrays
+    near = random and bits + _LOOKAHEAD[variant] > width - 1
+    return _Constants(*arrays, "ABC".index(variant), slow_below, near)
 
 
 def _value_bits(fmt: Format, code: int, significand_bits: int, bias: int) -> int:
@@ -734,7 +768,7 @@ def _decoder(
         element = _F64 if target == _F64 else _F32
         table = _table(fmt, element, source)
         return kernels.compiled(kernels.decode_table, source, element), (table,), element
-    scalar = _constants(fmt, Rounding.ties_to_even, Overflow.nan, _F64, True)[1]
+    scalar = _constants(fmt, Rounding.ties_to_even, Overflow.nan, _F64, True).scalar
     none = (1 << 64) - 1
     infinity = none if fmt.infinity_code is None else fmt.infinity_code
     top = 1 << fmt.magnitude_bits

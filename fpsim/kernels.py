@@ -74,10 +74,8 @@ class Scalar(NamedTuple):
     max_code: Any
     mode: Any  # one of the numbers below
     random_bits: Any  # N; 64 for "every discarded bit"
-    variant: Any  # 0, 1, 2 for A, B, C
+    variant: Any  # one of the numbers below
     codes: Any  # results are codes, not values
-    slow_below: Any  # the vectorised loop cannot serve values below the normal range
-    near: Any  # it cannot settle every random word either
     tiny_before: Any  # tininess is detected before rounding
     infinity_flags: Any  # flags of an infinite value
 
@@ -92,6 +90,11 @@ TOWARD_NEGATIVE = 5
 AWAY_FROM_ZERO = 6
 TO_ODD = 7
 STOCHASTIC = 8
+
+# Variants of stochastic rounding.
+VARIANT_A = 0
+VARIANT_B = 1
+VARIANT_C = 2
 
 INEXACT = 1
 UNDERFLOW = 2
@@ -182,9 +185,7 @@ def _lane(p):
 
 @njit(forceinline=True)
 def _scalar(p):
-    return Scalar(
-        p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
-    )
+    return Scalar(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11])
 
 
 # Random words --------------------------------------------------------------------------------
@@ -315,9 +316,9 @@ def _up_at_random(rest, distance, c, word):
     tail = np.uint64(64 - c.random_bits)
     if c.random_bits < 64:
         word = (word >> tail) << tail
-        if c.variant == 1:
+        if c.variant == VARIANT_B:
             word |= one << (tail - one)
-        elif c.variant == 2:
+        elif c.variant == VARIANT_C:
             if lost:
                 fraction |= one
             odd = (fraction >> tail) & one
@@ -544,32 +545,6 @@ def _float_like_overload(value, other):
 
 
 @njit
-def _redo_below(x, out, c, s):
-    """Second pass for formats whose values below normal the vectorised loop cannot serve."""
-    zero = _like(0, c.one)
-    for i in range(x.size):
-        magnitude = _like(x[i] & c.magnitude_mask, c.one)
-        if magnitude != zero and _right(magnitude, c.significand_bits) < c.emin_field:
-            out[i] = _slow(x[i], c, s, np.uint64(0))
-
-
-@njit
-def _settle_outside(x, out, c, s):
-    """Pass for formats without a sign or without a zero, before the special values."""
-    zero = _like(0, c.one)
-    if s.zero:
-        for i in range(x.size):
-            below_zero = x[i] > c.magnitude_mask and out[i] != 0
-            out[i] = c.outside if below_zero else out[i]
-    else:
-        for i in range(x.size):
-            outside = (x[i] & c.magnitude_mask) == zero
-            if s.signed == 0:
-                outside = outside or x[i] > c.magnitude_mask
-            out[i] = c.outside if outside else out[i]
-
-
-@njit
 def _settle_specials(x, out, c):
     """Last pass where infinities or NaN were seen; returns how many NaN."""
     nans = 0
@@ -597,9 +572,8 @@ def _staged(x, buffer, start):
 
 
 @njit(forceinline=True)
-def _cast(x, out, lane, scalar, codes):
-    """Round every element of `x` (float bits) into `out`; returns how many are NaN."""
-    c, s = _lane(lane), _scalar(scalar)
+def _cast(x, out, lane, codes):
+    c = _lane(lane)
     zero = _like(0, c.one)
     top = _like(_width(c.one) - c.one, c.one)
     buffer = np.empty(TILE, x.dtype)
@@ -617,23 +591,19 @@ def _cast(x, out, lane, scalar, codes):
             else:
                 results[i] = _value_result(places, below, bits, c)
             largest = max(largest, magnitude)
-        if s.slow_below:
-            _redo_below(tile, results, c, s)
-        if s.zero == 0 or s.signed == 0:
-            _settle_outside(tile, results, c, s)
         if largest >= c.dtype_infinity:
             nans += _settle_specials(tile, results, c)
     return nans
 
 
-def round_by_mode(x, out, lane, scalar):
+def round_by_mode(x, out, lane):
     """Round bits of floats to bits of values; returns how many are NaN."""
-    return _cast(x, out, lane, scalar, False)
+    return _cast(x, out, lane, False)
 
 
-def encode_by_mode(x, out, lane, scalar):
+def encode_by_mode(x, out, lane):
     """Round bits of floats to codes; returns how many are NaN."""
-    return _cast(x, out, lane, scalar, True)
+    return _cast(x, out, lane, True)
 
 
 def _drawn(buffer: Any, halves: Any, index: Any, key: Any) -> Any:
@@ -688,53 +658,74 @@ def _round_tile(tile, results, words, c, codes, variant_c):
 
 
 @njit(forceinline=True)
-def _cast_at_random(x, out, lane, scalar, given, key, offset, codes):
-    c, s = _lane(lane), _scalar(scalar)
+def _cast_at_random(x, out, lane, variant, given, key, offset, codes):
+    c = _lane(lane)
     zero = _like(0, c.one)
     spare = np.uint64(64) - np.uint64(_width(c.one))
     buffer = np.empty(TILE, x.dtype)
     drawn = np.empty(TILE, x.dtype)
     halves = np.empty(TILE + 4, np.uint32)
-    nans = 0
+    nans, doubts = 0, zero
     for start in range(0, x.size, TILE):
         tile, results = _staged(x, buffer, start), out[start : start + TILE]
-        tile_given = given[start : start + TILE]
         words = drawn[: tile.size]
         if given.size:
+            tile_given = given[start : start + TILE]
             for i in range(words.size):
                 words[i] = _like(tile_given[i] >> spare, c.one)
         else:
             words = _drawn(words, halves, offset + np.uint64(start), key)
-        if s.variant == 2:
+        if variant == VARIANT_C:
             largest, doubtful = _round_tile(tile, results, words, c, codes, True)
         else:
             largest, doubtful = _round_tile(tile, results, words, c, codes, False)
-        all_again = doubtful != zero and s.near
-        if all_again or s.slow_below:
-            for i in range(tile.size):
-                magnitude = _like(tile[i] & c.magnitude_mask, c.one)
-                below = _right(magnitude, c.significand_bits) < c.emin_field
-                if zero < magnitude < c.dtype_infinity and (all_again or below):
-                    if given.size:
-                        word = tile_given[i]
-                    else:
-                        word = _word(offset + np.uint64(start + i), key)
-                    results[i] = _slow(tile[i], c, s, word)
-        if s.zero == 0 or s.signed == 0:
-            _settle_outside(tile, results, c, s)
+        doubts = _like(doubts | doubtful, c.one)
         if largest >= c.dtype_infinity:
             nans += _settle_specials(tile, results, c)
-    return nans
+    return nans, np.int64(doubts)
 
 
-def round_at_random(x, out, lane, scalar, given, key, offset):
-    """Like `round_by_mode`, by the words `given`, or by the stream of `key` from `offset` on."""
-    return _cast_at_random(x, out, lane, scalar, given, key, offset, False)
+def round_at_random(x, out, lane, variant, given, key, offset):
+    """Like `round_by_mode`, by the words `given`, or by the stream of `key` from `offset` on.
+
+    Returns how many are NaN, and nonzero where `redo` is due with a rule that looks at more of
+    the discarded bits than a lane holds.
+    """
+    return _cast_at_random(x, out, lane, variant, given, key, offset, False)
 
 
-def encode_at_random(x, out, lane, scalar, given, key, offset):
-    """Like `encode_by_mode`, by the words `given`, or by the stream of `key` from `offset` on."""
-    return _cast_at_random(x, out, lane, scalar, given, key, offset, True)
+def encode_at_random(x, out, lane, variant, given, key, offset):
+    """Like `encode_by_mode`, at random; see `round_at_random`."""
+    return _cast_at_random(x, out, lane, variant, given, key, offset, True)
+
+
+def redo(x, out, lane, scalar, given, key, offset, everything):
+    """Do again by the exact path what the vectorised loop cannot: values below the normal range.
+
+    With `everything`, all finite values.
+    """
+    c, s = _lane(lane), _scalar(scalar)
+    zero = _like(0, c.one)
+    for i in range(x.size):
+        magnitude = _like(x[i] & c.magnitude_mask, c.one)
+        below = _right(magnitude, c.significand_bits) < c.emin_field
+        if zero < magnitude < c.dtype_infinity and (everything or below):
+            word = np.uint64(0)
+            if s.mode == STOCHASTIC:
+                word = given[i] if given.size else _word(offset + np.uint64(i), key)
+            out[i] = _slow(x[i], c, s, word)
+
+
+def settle_outside(x, out, lane, scalar):
+    """Replace results of values below an unsigned format, and of zeros that a format lacks."""
+    c, s = _lane(lane), _scalar(scalar)
+    zero = _like(0, c.one)
+    for i in range(x.size):
+        magnitude = _like(x[i] & c.magnitude_mask, c.one)
+        below_zero = s.signed == 0 and x[i] > c.magnitude_mask and magnitude <= c.dtype_infinity
+        beyond = out[i] != 0 if s.zero else True
+        outside = (below_zero and beyond) or (s.zero == 0 and magnitude == zero)
+        out[i] = c.outside if outside else out[i]
 
 
 def cast_flags(x, flags, lane, scalar, given, key, offset):
@@ -966,11 +957,11 @@ _TABLE = (_array(types.uint64, 2), types.int64, _array(types.uint64))
 
 
 def _cast_signature(x: Any, out: Any) -> Any:
-    return types.int64(_array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS)
+    return types.int64(_array(x, written=False), _array(out), _array(x, written=False))
 
 
 def _random_cast_signature(x: Any, out: Any) -> Any:
-    return types.int64(*_cast_signature(x, out).args, *_STREAM)
+    return types.UniTuple(types.int64, 2)(*_cast_signature(x, out).args, types.int64, *_STREAM)
 
 
 # The signature of each kernel, given the types of the elements that it reads and writes.
@@ -979,9 +970,11 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
     encode_by_mode: _cast_signature,
     round_at_random: _random_cast_signature,
     encode_at_random: _random_cast_signature,
-    cast_flags: lambda x, out: types.void(
-        _array(x, written=False), _array(out), _array(x, written=False), *_CONSTANTS, *_STREAM
+    redo: lambda x, out: types.void(
+        *_cast_signature(x, out).args, *_CONSTANTS, *_STREAM, types.boolean
     ),
+    settle_outside: lambda x, out: types.void(*_cast_signature(x, out).args, *_CONSTANTS),
+    cast_flags: lambda x, out: types.void(*_cast_signature(x, out).args, *_CONSTANTS, *_STREAM),
     decode_table: lambda x, out: types.uint64(
         _array(x, written=False), _array(out), _array(out, written=False)
     ),

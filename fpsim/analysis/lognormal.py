@@ -788,22 +788,23 @@ def _maximise(
             curvature -= exact * np.array([[1 / a**2 + mean**2 + variance, -mean], [-mean, 1.0]])
         return value, slope, curvature
 
-    a, b = 1.0, 0.0
-    value, slope, curvature = evaluate(a, b)
+    point = np.array([1.0, 0.0])
+    value, slope, curvature = evaluate(*point)
     for _ in range(100):
         step = np.linalg.solve(curvature, -slope)
-        length = 1.0
-        while True:
-            trial = a + length * step[0], b + length * step[1]
-            if trial[0] > 0:
-                found = evaluate(*trial)
-                if found[0] >= value or length < 1e-10:
+        for _ in range(50):
+            if point[0] + step[0] > 0:
+                found = evaluate(*(point + step))
+                if found[0] >= value:
                     break
-            length /= 2
-        converged = float(np.abs(length * step).max()) < 1e-12 * max(1.0, a, abs(b))
-        (a, b), (value, slope, curvature) = trial, found
-        if converged or length < 1e-10:
+            step = step / 2
+        else:
+            break  # at the maximum, but for rounding
+        point = point + step
+        value, slope, curvature = found
+        if np.abs(step).max() < 1e-12 * max(1.0, np.abs(point).max()):
             break
+    a, b = point
     return float(centre + unit * b / a), float(unit / a)
 
 
