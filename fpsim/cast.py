@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import kernels
+from fpsim.arguments import array as as_array
+from fpsim.arguments import integer, shown
 from fpsim.catalog import parse
 from fpsim.format import Format, NaNs
 from fpsim.rounding import (
@@ -161,7 +163,7 @@ def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
     """
     fmt = parse(fmt)
     fmt.require_binary64()
-    target = (_F32 if _holds(_F32, fmt) else _F64) if dtype is None else np.dtype(dtype)
+    target = (_F32 if _holds(_F32, fmt) else _F64) if dtype is None else _float_dtype(dtype)
     if not _holds(target, fmt):
         raise ValueError(
             f"dtype={target} cannot hold every value of {fmt} (up to {fmt.max}, in steps of "
@@ -169,11 +171,12 @@ def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
         )
     source = _code_array("codes", codes, fmt)
     out = np.empty(source.shape, target)
-    kernel, arguments, element = _decoder(fmt, source.dtype, target)
+    native = source.dtype.newbyteorder("=")
+    kernel, arguments, element = _decoder(fmt, native, target)
     seen = []
 
     def work(start: int, stop: int) -> None:
-        for (chunk, values), _ in chunks([(source, source.dtype), (out, element)], start, stop):
+        for (chunk, values), _ in chunks([(source, native), (out, element)], start, stop):
             seen.append(int(kernel(chunk, values, *arguments)))
 
     over_chunks(source.size, work)
@@ -248,8 +251,6 @@ def unpack(buffer: Any, fmt: Any, count: int) -> NDArray[Any]:
     array([ 1,  2, 15], dtype=uint8)
     """
     fmt = parse(fmt)
-    if isinstance(count, (bool, np.bool_)) or not isinstance(count, (int, np.integer)):
-        raise TypeError(f"count={count!r} is not an integer; give how many codes to unpack")
     if isinstance(buffer, np.ndarray):
         if buffer.dtype != np.uint8:
             raise TypeError(f"buffer has dtype {buffer.dtype}; give bytes or a uint8 array")
@@ -257,21 +258,19 @@ def unpack(buffer: Any, fmt: Any, count: int) -> NDArray[Any]:
     else:
         try:
             packed = np.frombuffer(buffer, np.uint8)
-        except TypeError:
+        except (TypeError, BufferError):
             raise TypeError(
-                f"buffer is of type {type(buffer).__name__}; give bytes or a uint8 array"
+                f"buffer is of type {type(buffer).__name__}, not contiguous bytes; give bytes or a "
+                "uint8 array"
             ) from None
-    count = int(count)
+    most = packed.size * 8 // fmt.bits
+    remedy = f"{packed.size} bytes hold up to {most} codes of {fmt.bits} bits"
+    count = integer("count", count, 0, most, remedy)
     needed = -(-count * fmt.bits // 8)
-    if count < 0 or needed > packed.size:
-        raise ValueError(
-            f"count={count} is out of range; {packed.size} bytes hold up to "
-            f"{packed.size * 8 // fmt.bits} codes of {fmt.bits} bits"
-        )
     dtype = fmt.code_dtype
     wide = dtype.newbyteorder("<")
     if fmt.bits == 8 * dtype.itemsize:
-        return np.asarray(packed[:needed].view(wide), dtype)
+        return np.array(packed[:needed].view(wide), dtype)
     codes: NDArray[Any] = np.empty(count, dtype)
     for start in range(0, count, _BUFFER):
         stop = min(start + _BUFFER, count)
@@ -317,6 +316,10 @@ def _cast(
     target = _checked("out", out, source.shape, result)
     if flags is not None:
         _checked("flags", flags, source.shape, np.dtype(np.uint8))
+        if out is not None and np.may_share_memory(flags, out):
+            raise ValueError("flags share memory with out; give an array of their own")
+        if np.may_share_memory(flags, source):
+            source = source.copy()
     if fmt.nan_code is None and (out is not None or flags is not None):
         _refuse_nans(source, fmt)  # before anything of the caller's is written to
     if target is None:
@@ -342,16 +345,29 @@ def _cast(
     return (target.T if transposed else target)[()]
 
 
+def _float_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        target = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype={shown(dtype)} is no dtype; give float32 or float64") from None
+    if (target.kind == "f" and target.itemsize <= 8) or target.name in _foreign_dtypes():
+        native: np.dtype[Any] = target.newbyteorder("=")
+        return native
+    raise TypeError(f"dtype={target} is no floating-point dtype; give float32 or float64")
+
+
 def real_array(name: str, x: ArrayLike) -> tuple[NDArray[Any], np.dtype[Any]]:
     """`x` as an array, and the float dtype that results of rounding it have.
 
     Raises ValueError or TypeError for what is not real numbers that binary64 holds.
     """
     remedy = "give real numbers: a float or integer array, an ml_dtypes array, a list or a scalar"
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{name} is no array ({error}); {remedy}") from None
+    array = as_array(name, x, remedy)
+    if array.dtype.kind == "O" and array.ndim == 0 and isinstance(x, int):
+        raise ValueError(
+            f"{name} has the integer {shown(x)}, past 2**53, where float64 no longer holds every "
+            "integer; convert to float64 yourself if its rounding is what you want"
+        )
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         return array, array.dtype.newbyteorder("=")
     if array.dtype.kind in "iub":
@@ -413,9 +429,10 @@ def _random_words(
     if rng is not None:
         raise ValueError("random_bits and rng were both given; give one of them")
     bits = 64 if rounding.bits is None else rounding.bits
-    words = np.asarray(random_bits)
-    if words.dtype.kind not in "iu":
-        raise TypeError(f"random_bits have dtype {words.dtype}; give integers 0 to 2**{bits}-1")
+    allowed = f"give integers 0 to 2**{bits}-1"
+    words = as_array("random_bits", random_bits, allowed)
+    if words.dtype.kind not in "iu" and words.size:
+        raise TypeError(f"random_bits have dtype {words.dtype}; {allowed}")
     if words.size:
         low, high = int(words.min()), int(words.max())
         if low < 0 or high >> bits:
@@ -463,7 +480,8 @@ def _refuse_nans(x: NDArray[Any], fmt: Format) -> None:
 
 def _code_array(name: str, codes: ArrayLike, fmt: Format) -> NDArray[Any]:
     """Codes in an unsigned dtype."""
-    array = np.asarray(codes)
+    allowed = f"give integers 0 to {(1 << fmt.bits) - 1}"
+    array = as_array(name, codes, allowed)
     if array.size == 0 and array.dtype == _F64:
         array = array.astype(fmt.code_dtype)  # an empty list
     if array.dtype.kind not in "iu":
@@ -792,6 +810,7 @@ def _decoder(
 def _table(fmt: Format, element: np.dtype[Any], source: np.dtype[Any]) -> NDArray[Any]:
     """Values by code, as long as the source's dtype can index."""
     table = np.full(1 << 8 * source.itemsize, np.nan, element)
-    table[: 1 << fmt.bits] = fmt.values()
+    values = fmt.values()[: table.size]  # a narrow dtype may not reach every code
+    table[: values.size] = values
     table.flags.writeable = False
     return table

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim import spec
+from fpsim.arguments import integer, shown
 from fpsim.cast import encode, round
 from fpsim.format import Format
 from fpsim.rounding import Overflow, Rounding, Stochastic
@@ -101,13 +102,27 @@ def certify(
     fmt = Format.parse(fmt)
     if fmt.bits > MAX_CERTIFIED_BITS or not Format.parse("binary32").contains(fmt):
         raise ValueError(
-            f"fmt={fmt} has {fmt.bits} bits and values up to {fmt.max}; certify takes formats of "
-            f"up to {MAX_CERTIFIED_BITS} bits whose values float32 holds"
+            f"fmt={fmt} has {fmt.bits} bits and values up to 2**{fmt.emax}; give a format of up "
+            f"to {MAX_CERTIFIED_BITS} bits whose values float32 holds"
         )
+    exponents = _validated_exponents(exponents)
     started = time.perf_counter()
     check = _Check(fmt, exponents, progress)
     lines = tuple(check.run(*case) for case in _cases(modes, overflows))
     return Certificate(fmt, lines, time.perf_counter() - started)
+
+
+def _validated_exponents(exponents: Any) -> tuple[int, int]:
+    remedy = "give two exponent fields from 0 to 255, the first not above the last"
+    if not isinstance(exponents, (tuple, list)) or len(exponents) != 2:
+        raise TypeError(f"exponents={shown(exponents)} is no pair; {remedy}")
+    try:
+        first, last = (integer("exponents", e, 0, 255) for e in exponents)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"exponents={shown(exponents)} is out of range; {remedy}") from None
+    if first > last:
+        raise ValueError(f"exponents={shown(exponents)} is out of order; {remedy}")
+    return first, last
 
 
 def comparisons() -> int:

@@ -1,6 +1,6 @@
 """Format: which real numbers a floating-point format holds, and under which codes.
 
-Imports nothing of fpsim (``parse`` and ``str`` reach up to the catalog when called).
+Imports arguments (``parse`` and ``str`` reach up to the catalog when called).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+from fpsim.arguments import boolean, choice, integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -93,21 +95,14 @@ class Format:
         def settle(parameter: str, value: Any) -> None:
             object.__setattr__(self, parameter, value)
 
-        settle("exponent_bits", _integer("exponent_bits", self.exponent_bits, 1, MAX_EXPONENT_BITS))
-        settle("mantissa_bits", _integer("mantissa_bits", self.mantissa_bits, 0, MAX_MANTISSA_BITS))
+        settle("exponent_bits", integer("exponent_bits", self.exponent_bits, 1, MAX_EXPONENT_BITS))
+        settle("mantissa_bits", integer("mantissa_bits", self.mantissa_bits, 0, MAX_MANTISSA_BITS))
         if self.bias is None:
             settle("bias", (1 << (self.exponent_bits - 1)) - 1)
-        settle("bias", _integer("bias", self.bias, -MAX_BIAS, MAX_BIAS))
+        settle("bias", integer("bias", self.bias, -MAX_BIAS, MAX_BIAS))
         for parameter in ("signed", "subnormals", "infinities", "zero"):
-            value = getattr(self, parameter)
-            if not isinstance(value, (bool, np.bool_)):
-                raise TypeError(f"{parameter}={value!r} is not a bool; give True or False")
-            settle(parameter, bool(value))
-        try:
-            settle("nans", NaNs(self.nans))
-        except ValueError:
-            allowed = ", ".join(repr(n.value) for n in NaNs)
-            raise ValueError(f"nans={self.nans!r} is not one of {allowed}") from None
+            settle(parameter, boolean(parameter, getattr(self, parameter)))
+        settle("nans", choice("nans", self.nans, NaNs))
         if self.name is not None and not isinstance(self.name, str):
             raise TypeError(f"name={self.name!r} is not a str or None")
         if self.bits > MAX_BITS:
@@ -409,14 +404,6 @@ class Format:
                 value = value.value if isinstance(value, NaNs) else value
                 words.append(f"{parameter}={value!r}")
         return f"Format({', '.join(words)})"
-
-
-def _integer(parameter: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{parameter}={value!r} is not an integer; give one from {low} to {high}")
-    if not low <= value <= high:
-        raise ValueError(f"{parameter}={value} is out of range; allowed is {low} to {high}")
-    return int(value)
 
 
 def _real(significand: int, exponent: int) -> float | Fraction:

@@ -237,7 +237,8 @@ def _philox(block, half, key):
 def _fill_halves(halves, block, half, key):
     """Write the words of the blocks from `block` on; `halves` holds a multiple of four."""
     for j in range(halves.size // 4):
-        a, b, c, d = _philox(block + np.uint64(j), half, key)
+        # Words are counted modulo 2**64, blocks of four modulo 2**62.
+        a, b, c, d = _philox((block + np.uint64(j)) & np.uint64((1 << 62) - 1), half, key)
         halves[4 * j] = a
         halves[4 * j + 1] = b
         halves[4 * j + 2] = c

@@ -1,12 +1,12 @@
-"""Rounding, Stochastic, Overflow, Flag: how a number meets a format. Imports nothing of fpsim."""
+"""Rounding, Stochastic, Overflow, Flag: how a number meets a format. Imports arguments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
+from fpsim.arguments import choice, integer, shown
 
 MAX_RANDOM_BITS = 32
 
@@ -56,19 +56,11 @@ class Stochastic:
 
     def __post_init__(self) -> None:
         if self.bits is not None:
-            if isinstance(self.bits, bool) or not isinstance(self.bits, (int, np.integer)):
-                raise TypeError(
-                    f"bits={self.bits!r} is not an integer; give 1 to {MAX_RANDOM_BITS}, or None "
-                    "to let every discarded bit count"
-                )
-            if not 1 <= self.bits <= MAX_RANDOM_BITS:
-                raise ValueError(
-                    f"bits={self.bits} is out of range; allowed is 1 to {MAX_RANDOM_BITS}, or None "
-                    "to let every discarded bit count"
-                )
-            object.__setattr__(self, "bits", int(self.bits))
-        if self.variant not in ("A", "B", "C"):
-            raise ValueError(f"variant={self.variant!r} is not one of 'A', 'B', 'C'")
+            remedy = f"give 1 to {MAX_RANDOM_BITS}, or None to let every discarded bit count"
+            bits = integer("bits", self.bits, 1, MAX_RANDOM_BITS, remedy)
+            object.__setattr__(self, "bits", bits)
+        if not isinstance(self.variant, str) or self.variant not in ("A", "B", "C"):
+            raise ValueError(f"variant={shown(self.variant)} is not one of 'A', 'B', 'C'")
         if self.bits is None and self.variant != "A":
             raise ValueError(
                 f"variant={self.variant!r} needs bits=N: the variants differ in how they cut the "
@@ -110,29 +102,18 @@ class Flag(IntFlag):
     invalid = 16  # no useful value: a signalling NaN, a sign or a zero the format lacks, inf − inf
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-def _choose(parameter: str, value: Any, choices: type[_Choice]) -> _Choice:
-    try:
-        return choices(value)
-    except ValueError:
-        allowed = ", ".join(repr(c.value) for c in choices)
-        raise ValueError(f"{parameter}={value!r} is not one of {allowed}") from None
-
-
 def parse_rounding(value: Any) -> Rounding | Stochastic:
     """A `Rounding` from its name, or a `Stochastic` as it is (``'stochastic'``: every bit)."""
     if isinstance(value, Stochastic):
         return value
-    if value == "stochastic":
+    if isinstance(value, str) and value == "stochastic":
         return Stochastic()
     try:
-        return _choose("rounding", value, Rounding)
+        return choice("rounding", value, Rounding)
     except ValueError as error:
         raise ValueError(f"{error}, 'stochastic' or a fpsim.Stochastic") from None
 
 
 def parse_overflow(value: Any) -> Overflow:
     """An `Overflow` from its name."""
-    return _choose("overflow", value, Overflow)
+    return choice("overflow", value, Overflow)

@@ -1,4 +1,4 @@
-"""Threads: work split into chunks over a small pool. Imports nothing of fpsim.
+"""Threads: work split into chunks over a small pool. Imports arguments.
 
 Kernels release the GIL and are run from ordinary Python threads: unlike Numba's own threading
 layers this is safe when many threads call at once, and a pool lost to fork is made anew.
@@ -12,24 +12,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from fpsim.arguments import integer
+
 CHUNK = 1 << 17  # elements handed to a thread at a time
 _VARIABLE = "FPSIM_NUM_THREADS"
+_MOST = 1 << 16
+_REMEDY = "give the number of threads, 1 or more"
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _count: int | None = None
 _inside = threading.local()  # .work is True in a thread that is at work on a chunk
-
-
-def _validated(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"{name}={value!r} is not an integer; give the number of threads, 1 or more"
-        )
-    if value < 1:
-        raise ValueError(f"{name}={value} is out of range; give the number of threads, 1 or more")
-    return value
 
 
 def get_num_threads() -> int:
@@ -50,10 +44,8 @@ def get_num_threads() -> int:
     text = os.environ.get(_VARIABLE, "").strip()
     if text:
         if not text.isdecimal():
-            raise ValueError(
-                f"{_VARIABLE}={text!r} is not an integer; give the number of threads, 1 or more"
-            )
-        return _validated(_VARIABLE, int(text))
+            raise ValueError(f"{_VARIABLE}={text!r} is not an integer; {_REMEDY}")
+        return integer(_VARIABLE, int(text), 1, _MOST, _REMEDY)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -68,7 +60,7 @@ def set_num_threads(n: int) -> None:
         1 or more.
     """
     global _count
-    _count = _validated("n", n)
+    _count = integer("n", n, 1, _MOST, _REMEDY)
 
 
 def _forget() -> None:
@@ -115,8 +107,12 @@ def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK)
     if helpers <= 0:
         drain()
         return
-    pool = _executor(helpers)
-    futures = [pool.submit(drain) for _ in range(helpers)]
+    futures = []
+    try:
+        pool = _executor(helpers)
+        futures = [pool.submit(drain) for _ in range(helpers)]
+    except RuntimeError:
+        pass  # the interpreter is shutting down and starts no threads: this one does the rest
     try:
         drain()
     finally:

@@ -19,6 +19,7 @@ import numpy as np
 import scipy
 
 from fpsim.analysis.sketch import CELL_BITS, Sketch
+from fpsim.arguments import choice, positive
 from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
 
@@ -101,11 +102,7 @@ class ErrorSummary:
 
 def parse_metric(metric: Metric | str) -> Metric:
     """A `Metric` from its name."""
-    try:
-        return Metric(metric)
-    except ValueError:
-        allowed = ", ".join(repr(m.value) for m in Metric)
-        raise ValueError(f"metric={metric!r} is not one of {allowed}") from None
+    return choice("metric", metric, Metric)
 
 
 # Primitives ---------------------------------------------------------------------------------
@@ -312,7 +309,7 @@ def _significand(code: int, fmt: Format) -> tuple[int, int]:
     return (1 << fmt.mantissa_bits) + mantissa, exponent - fmt.bias - fmt.mantissa_bits
 
 
-def _log_value(code: int, fmt: Format) -> float:
+def log_value(code: int, fmt: Format) -> float:
     """Natural logarithm of a positive magnitude code's value."""
     significand, exponent = _significand(code, fmt)
     return math.log(significand) + exponent * LN2
@@ -380,7 +377,7 @@ def _pieces(low: float, high: float, sigma: float, fmt: Format) -> _Pieces:
         stop = np.where(e == fmt.emax, top, 1.0)
         parts.append((e * LN2, np.zeros_like(e), stop, spacing))
         one = np.ones(1)
-        parts.append((_log_value(fmt.max_code, fmt) * one, 0 * one, one, 0 * one))
+        parts.append((log_value(fmt.max_code, fmt) * one, 0 * one, one, 0 * one))
     return _Pieces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -432,7 +429,7 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
         moments += _block_ends(mu, sigma, pieces)
 
     # Below: flushed to zero (delta = 1), or up to a smallest value that is more than twice x.
-    smallest = _log_value(_smallest_code(fmt), fmt)
+    smallest = log_value(_smallest_code(fmt), fmt)
     z = (smallest - LN2 - mu) / sigma
     if fmt.zero:
         moments[:3] += scipy.special.ndtr(z)
@@ -442,7 +439,7 @@ def _moments(mu: Floats, sigma: float, fmt: Format) -> Floats:
             n1, n2 = np.minimum(n1, 1e300), np.where(n1 > 1e300, np.inf, n2)  # no inf - inf
         moments += np.stack([n1 - n0, n0 - n1, n2 - 2 * n1 + n0, n1, n2])
     # Above twice the largest value.
-    z = (_log_value(fmt.max_code, fmt) + LN2 - mu) / sigma
+    z = (log_value(fmt.max_code, fmt) + LN2 - mu) / sigma
     n0, n1, n2 = (0.5**r * tail_moment(z, r * sigma) for r in range(3))
     moments += np.stack([n0 - n1, n0 - n1, n0 - 2 * n1 + n2, n1, n2])
     return moments
@@ -535,7 +532,7 @@ def _share_below(log_threshold: float, mu: float, sigma: float) -> float:
 def _lognormal_summary(mu: float, sigma: float, fmt: Format) -> ErrorSummary:
     """`mu` is that of the scaled data."""
     moments = _moments(mu + np.arange(3) * sigma**2, sigma, fmt)
-    zero = _log_value(_smallest_code(fmt), fmt) - LN2
+    zero = log_value(_smallest_code(fmt), fmt) - LN2
     return ErrorSummary(
         relative=float(_values(Metric.relative, moments[:, 0])),
         nmse=float(_values(Metric.nmse, moments[:, 2])),
@@ -770,7 +767,7 @@ def error_summary(
     >>> f"{summary.relative:.4f} {summary.underflow:.4f} {summary.overflow:.4f}"
     '0.0242 0.0003 0.0011'
     """
-    fmt, scale = Format.parse(fmt), _check_scale(scale)
+    fmt, scale = Format.parse(fmt), positive("scale", scale)
     if isinstance(source, Sketch):
         summary = _cells_summary(_Cells.of(source), fmt, scale)
         overflows = _rounds_past(source.largest * scale, fmt)
@@ -808,7 +805,7 @@ def expected_error(
     73.7
     """
     metric = parse_metric(metric)
-    fmt, scale = Format.parse(fmt), _check_scale(scale)
+    fmt, scale = Format.parse(fmt), positive("scale", scale)
     if _overflow_is_fatal(fmt, overflow):
         return error_summary(lognormal, fmt, scale, overflow).value(metric)
     mu = lognormal.mu + math.log(scale) + _WEIGHT[metric] * lognormal.sigma**2
@@ -841,12 +838,6 @@ def sketch_error(
     """
     metric = parse_metric(metric)
     return error_summary(sketch, fmt, scale, overflow).value(metric)
-
-
-def _check_scale(scale: Any) -> float:
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale={scale!r} must be finite and positive; it multiplies x")
-    return float(scale)
 
 
 def _overflow_is_fatal(fmt: Format, overflow: Overflow | str) -> bool:
@@ -944,8 +935,8 @@ class _Search:
 def _lognormal_search(source: Lognormal, fmt: Format, metric: Metric, fatal: bool) -> _Search:
     mu, sigma = source.mu, source.sigma
     shift = _WEIGHT[metric] * sigma**2
-    low = _log_value(_smallest_code(fmt), fmt) - LN2 - mu - shift
-    high = _log_value(fmt.max_code, fmt) + LN2 - mu - shift
+    low = log_value(_smallest_code(fmt), fmt) - LN2 - mu - shift
+    high = log_value(fmt.max_code, fmt) + LN2 - mu - shift
     if fatal:
         quantile = -float(scipy.special.ndtri(_MISS / max(source.count, 1)))
         high = min(high, _log_limit(fmt) - mu - sigma * quantile)
@@ -961,7 +952,7 @@ def _sketch_search(source: Sketch, fmt: Format, metric: Metric, fatal: bool) -> 
     cells = _Cells.of(source)
     # Largest to the top of the range and smallest to the bottom of the normal range: outside
     # of these two, in either order, nothing is left to gain.
-    top = (_log_value(fmt.max_code, fmt) - math.log(source.largest)) / LN2
+    top = (log_value(fmt.max_code, fmt) - math.log(source.largest)) / LN2
     bottom = fmt.emin - math.log(source.smallest) / LN2
     low, high = min(top, bottom) - 1, max(top, bottom) + 1
     if fatal:

@@ -17,6 +17,7 @@ import scipy
 from fpsim.analysis import error
 from fpsim.analysis.error import LN2, Metric, mills_ratio, tail_moment
 from fpsim.analysis.sketch import CELL_BITS, Sketch
+from fpsim.arguments import integer, positive, real, shown
 from fpsim.format import Format
 from fpsim.rounding import Overflow
 
@@ -78,17 +79,20 @@ class Lognormal:
     alternatives: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.mu):
-            raise ValueError(f"mu={self.mu!r} must be finite: the mean of ln|x|")
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(
-                f"sigma={self.sigma!r} must be finite and at least 0: the standard deviation of "
-                "ln|x| (natural logarithm; multiply one of log2|x| by ln 2)"
-            )
-        if not 0 <= self.zero_fraction <= 1:
-            raise ValueError(f"zero_fraction={self.zero_fraction!r} must lie in [0, 1]")
-        if self.count < 0:
-            raise ValueError(f"count={self.count!r} must be at least 0")
+        checked = {
+            "mu": real("mu", self.mu, "finite: the mean of ln|x|", math.isfinite),
+            "sigma": real(
+                "sigma",
+                self.sigma,
+                "finite and at least 0: the standard deviation of ln|x| (natural logarithm; "
+                "multiply one of log2|x| by ln 2)",
+                lambda s: 0 <= s < math.inf,
+            ),
+            "zero_fraction": _share("zero_fraction", self.zero_fraction),
+            "count": integer("count", self.count, 0, 1 << 62, "give how many elements, 0 or more"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def mu_log2(self) -> float:
@@ -297,8 +301,7 @@ class Lognormal:
         >>> round(Lognormal(0.0, 2.0).pruning_threshold(0.85), 3)
         26.692
         """
-        if not 0 <= sparsity <= 1:
-            raise ValueError(f"sparsity={sparsity!r} must lie in [0, 1]")
+        sparsity = _share("sparsity", sparsity)
         if sparsity <= self.zero_fraction:
             return 0.0
         if sparsity == 1:
@@ -366,11 +369,8 @@ class Lognormal:
         sigma, z = self.sigma, self._score(threshold)
         if truncated_at is None or sigma == 0:
             return (1 + self.pruning_nmse(threshold)) ** -0.5
-        if not math.isfinite(truncated_at):
-            raise ValueError(
-                f"truncated_at={truncated_at!r} must be finite, in standard deviations of ln|x|; "
-                "None is the whole population"
-            )
+        allowed = "finite, in standard deviations of ln|x|; None is the whole population"
+        truncated_at = real("truncated_at", truncated_at, allowed, math.isfinite)
         k, log_ndtr = truncated_at, scipy.special.log_ndtr
         y, end = 2 * sigma - np.minimum(z, k), 2 * sigma - k
         # V over Phi(k - 2 sigma), in Mills ratios.
@@ -382,11 +382,15 @@ class Lognormal:
 
     def _score(self, threshold: ArrayLike) -> Any:
         """Standard score of ln(threshold); for sigma 0, ln(threshold) - mu."""
-        threshold = np.asarray(threshold, dtype=np.float64)
+        allowed = "at least 0 and not NaN; it is compared with |x|"
+        try:
+            threshold = np.asarray(threshold, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"threshold={shown(threshold)} is no real number or array; it must be {allowed}"
+            ) from None
         if not (threshold >= 0).all():
-            raise ValueError(
-                f"threshold={threshold!r} must be at least 0 and not NaN; it is compared with |x|"
-            )
+            raise ValueError(f"threshold={shown(threshold)} is out of range; it must be {allowed}")
         with np.errstate(divide="ignore"):
             distance = np.log(threshold) - self.mu
         return distance / self.sigma if self.sigma else distance
@@ -399,6 +403,10 @@ class Lognormal:
 
 
 # Stochastic pruning of the data themselves ------------------------------------------------------
+
+
+def _share(name: str, value: Any) -> float:
+    return real(name, value, "from 0 to 1", lambda share: 0 <= share <= 1)
 
 
 def empirical_sparsity(sketch: Sketch, threshold: float) -> float:
@@ -420,8 +428,9 @@ def empirical_sparsity(sketch: Sketch, threshold: float) -> float:
     >>> empirical_sparsity(fpsim.Sketch.of([0.0, 1.0, -2.0, 8.0]), 4.0)
     0.5625
     """
-    if not threshold >= 0:
-        raise ValueError(f"threshold={threshold!r} must be at least 0; it is compared with |x|")
+    threshold = real(
+        "threshold", threshold, "at least 0; it is compared with |x|", lambda t: t >= 0
+    )
     elements = _finite_elements(sketch)
     if threshold == 0 or sketch.nonzero == 0:
         return sketch.zeros / elements
@@ -455,8 +464,7 @@ def empirical_pruning_threshold(sketch: Sketch, sparsity: float) -> float:
     >>> empirical_pruning_threshold(fpsim.Sketch.of([0.0, 1.0, -2.0, 8.0]), 0.5625)
     4.0
     """
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity!r} must lie in [0, 1]")
+    sparsity = _share("sparsity", sparsity)
     pruned = sparsity * _finite_elements(sketch) - sketch.zeros
     if pruned <= 0:
         return 0.0
@@ -544,8 +552,7 @@ def _above(sketch: Sketch, threshold: float, option: str) -> tuple[Sketch, float
     A threshold with data below it moves up to the next edge of a cell, which loses a little of
     the data and keeps the fit consistent.
     """
-    if not (math.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"{option}={threshold!r} must be finite and positive")
+    threshold = positive(option, threshold)
     kept = np.ones(len(sketch.keys), bool)
     edge = threshold
     if threshold > sketch.smallest:
@@ -697,20 +704,23 @@ def _attribute(
 def _rounding_intervals(sketch: Sketch, fmt: Format, scale: float) -> tuple[Floats, Floats, float]:
     """Per cell, the ends in ln x of all that rounds to its levels; and the end of what is flushed.
 
-    The ends of neighbouring cells meet, also where a cell holds more than one level.
+    Where the elements of a cell are equal, theirs is the level; else all levels in the cell count.
+    Some slack is for data that were scaled back in binary32.
     """
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale={scale!r} must be finite and positive")
+    scale = positive("scale", scale)
     if sketch.zeros and not fmt.zero:
         raise ValueError(
             f"quantized_by={str(fmt)!r} has no zero, but x has {sketch.zeros}; give the format "
             "that x went through, or leave the zeros out"
         )
     factor, shift = math.frexp(scale)
-    part = (1 << CELL_BITS) + (sketch.keys & ((1 << CELL_BITS) - 1))
-    exponent = sketch.exponents + shift - CELL_BITS
-    low = _boundary_below(part * factor, exponent, fmt)
-    high = _boundary_below((part + 1) * factor, exponent, fmt)
+    exponent = sketch.exponents + shift
+    lower = 1 + (sketch.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS
+    is_point, mean = error.point_cells(sketch), sketch.means
+    start = np.where(is_point, mean * (1 - 2.0**-18), lower * (1 - 2.0**-23))
+    stop = np.where(is_point, mean * (1 + 2.0**-18), (lower + 2.0**-CELL_BITS) * (1 - 2.0**-23))
+    low = _boundary_below(start * factor, exponent, fmt)
+    high = _boundary_below(stop * factor, exponent, fmt)
     empty = np.flatnonzero(low == high)
     if len(empty):
         value = float(np.ldexp(sketch.means[empty[0]], sketch.exponents[empty[0]]))
@@ -721,18 +731,15 @@ def _rounding_intervals(sketch: Sketch, fmt: Format, scale: float) -> tuple[Floa
         )
     flushed = float(low[0])
     if fmt.zero:
-        flushed = float(_boundary_below(np.array([2.0**-60]), np.array([fmt.emin - 60]), fmt)[0])
+        flushed = float(_boundary_below(np.ones(1), np.array([fmt.emin - 60]), fmt)[0])
     return low - math.log(scale), high - math.log(scale), flushed - math.log(scale)
 
 
 def _boundary_below(significand: Floats, exponent: NDArray[np.int64], fmt: Format) -> Floats:
     """ln of the rounding boundary below the smallest level at or above a value.
 
-    The value is ``significand * 2**exponent``. Past the largest level the boundary is infinite;
-    a value counts as at a level from 2**-20 of it above, for data that were scaled back in
-    binary32.
+    The value is ``significand * 2**exponent``. Past the largest level the boundary is infinite.
     """
-    significand = significand * (1 - 2.0**-20)
     binade = exponent + np.frexp(significand)[1] - 1
     unit = np.maximum(binade, fmt.emin) - fmt.mantissa_bits
     level = np.maximum(np.ceil(np.ldexp(significand, exponent - unit)), 1.0)
@@ -740,7 +747,7 @@ def _boundary_below(significand: Floats, exponent: NDArray[np.int64], fmt: Forma
     if not fmt.subnormals:
         first = np.log(level) + unit * LN2 < (fmt.emin + 0.5 * fmt.eps) * LN2
         boundary = np.where(first, (fmt.emin - 1) * LN2 if fmt.zero else -math.inf, boundary)
-    past = np.log(level) + unit * LN2 > math.log(float(fmt.max)) + 2.0**-20
+    past = np.log(level) + unit * LN2 > error.log_value(fmt.max_code, fmt) + 2.0**-20
     return np.where(past, math.inf, boundary)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim import kernels
 from fpsim.analysis.error import ErrorSummary, Metric, parse_metric
+from fpsim.arguments import positive
 from fpsim.cast import chunks, real_array, round
 from fpsim.format import Format
 from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
@@ -79,8 +80,7 @@ def measured_summary(
     """
     fmt, mode, rule = Format.parse(fmt), parse_rounding(rounding), parse_overflow(overflow)
     fmt.require_binary64()
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale={scale!r} must be finite and positive; it multiplies x")
+    scale = positive("scale", scale)
     array, _ = real_array("x", x)
     stream = Stream.of(rng) if isinstance(mode, Stochastic) else None
     limit = float(fmt.max)

@@ -24,6 +24,7 @@ from fpsim.analysis.lognormal import (
 )
 from fpsim.analysis.measure import measured_summary
 from fpsim.analysis.sketch import Sketch
+from fpsim.arguments import boolean, choice, integer, real, shown
 from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
 
@@ -298,25 +299,25 @@ def recommend(
     >>> str(best.format), best.scale, f"{best.expected:.3f} {best.measured:.3f}"
     ('e4m1f', 2097152.0, '0.093 0.094')
     """
-    widths = (
-        [bits] if isinstance(bits, (int, np.integer)) or not isinstance(bits, Iterable) else bits
-    )
+    remedy = f"give widths from {MIN_BITS} to {MAX_BITS}"
+    several = isinstance(bits, Iterable) and not (isinstance(bits, np.ndarray) and bits.ndim == 0)
+    widths = bits if several else [bits]
     plans = [
         _Plan(
-            bits=_validated_bits(width),
+            bits=integer("bits", width, MIN_BITS, MAX_BITS, remedy),
             metric=parse_metric(metric),
-            scale=_choice("scale", scale, Scale),
+            scale=choice("scale", scale, Scale),
             specials=_validated_specials(specials),
-            subnormals=subnormals,
-            signed=signed,
+            subnormals=boolean("subnormals", subnormals),
+            signed=boolean("signed", signed),
             overflow=parse_overflow(overflow),
             sparsity=_validated_sparsity(sparsity),
-            basis=_choice("basis", basis, Basis),
+            basis=choice("basis", basis, Basis),
         )
         for width in widths
     ]
     if not plans:
-        raise ValueError(f"bits={bits!r} names no width; give integers {MIN_BITS} to {MAX_BITS}")
+        raise ValueError(f"bits={shown(bits)} names no width; {remedy}")
     for plan in plans:
         plan.formats()  # settles that there are candidates before any data are read
     report = progress if progress is not None else _no_progress
@@ -324,7 +325,7 @@ def recommend(
         answers: list[Any] = _for_set(x, plans, report)
     else:
         answers = _for_tensor(x, plans, report)
-    if widths == [bits]:
+    if not several:
         return answers[0]
     return {plan.bits: answer for plan, answer in zip(plans, answers, strict=True)}
 
@@ -377,36 +378,17 @@ class _Plan:
         return found
 
 
-def _choice(parameter: str, value: Any, choices: type[Any]) -> Any:
-    try:
-        return choices(value)
-    except ValueError:
-        allowed = ", ".join(repr(c.value) for c in choices)
-        raise ValueError(f"{parameter}={value!r} is not one of {allowed}") from None
-
-
-def _validated_bits(bits: Any) -> int:
-    if isinstance(bits, (bool, np.bool_)) or not isinstance(bits, (int, np.integer)):
-        raise TypeError(f"bits={bits!r} is not an integer; give {MIN_BITS} to {MAX_BITS}")
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"bits={bits} is out of range; allowed is {MIN_BITS} to {MAX_BITS}")
-    return int(bits)
-
-
 def _validated_specials(specials: Any) -> str:
-    if specials not in SPECIALS:
+    if not isinstance(specials, str) or specials not in SPECIALS:
         allowed = ", ".join(repr(name) for name in SPECIALS)
-        raise ValueError(f"specials={specials!r} is not one of {allowed}")
-    return str(specials)
+        raise ValueError(f"specials={shown(specials)} is not one of {allowed}")
+    return specials
 
 
 def _validated_sparsity(sparsity: Any) -> float | None:
     if sparsity is None:
         return None
-    value = float(sparsity)
-    if not 0 <= value < 1:
-        raise ValueError(f"sparsity={sparsity!r} is out of range; allowed is 0 to below 1")
-    return value
+    return real("sparsity", sparsity, "0 to below 1", lambda s: 0 <= s < 1)
 
 
 # One tensor -----------------------------------------------------------------------------------

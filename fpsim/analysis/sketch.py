@@ -99,6 +99,10 @@ class Sketch:
         >>> one.merge(two) == fpsim.Sketch.of([1.0, 2.0, 3.0])
         True
         """
+        if not isinstance(other, Sketch):
+            raise TypeError(
+                f"other is of type {type(other).__name__}; give a Sketch, such as Sketch.of(x)"
+            )
         keys = np.union1d(self.keys, other.keys)
         mine, theirs = np.searchsorted(keys, self.keys), np.searchsorted(keys, other.keys)
 
