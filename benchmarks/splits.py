@@ -180,9 +180,9 @@ def page(table: dict[str, dict[int, list[float]]], image: str) -> str:
         lines.append(f"| {bits} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Every other rule asks for one more exponent bit sooner than the exact sum for formats with",
-        "subnormals does: the closed forms because their formats have none, the NMSE because it is about",
-        "the largest elements, which a wide range serves. `fpsim.recommend` uses the exact sums.",
+        "Every other rule asks for one more exponent bit sooner than the exact sum for formats",
+        "with subnormals does: the closed forms because their formats have none, the NMSE because",
+        "it is about the largest elements. `fpsim.recommend` uses the exact sums.",
         "",
         "Made by `python benchmarks/splits.py --out docs/splits.md --picture "
         "docs/images/splits.png`.",

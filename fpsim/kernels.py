@@ -909,10 +909,9 @@ def sketch32(x, packed, table, lowest, totals):
 
 
 def scaled(x, y, scale):
-    """Write ``x * scale`` to `y`, and 1 where x is zero or not finite (see `error_sums`)."""
+    """Write ``x * scale`` to `y`, and 0 where x is not finite (see `error_sums`)."""
     for i in range(x.size):
-        usable = math.isfinite(x[i]) and x[i] != 0
-        y[i] = x[i] * scale if usable else 1.0
+        y[i] = x[i] * scale if math.isfinite(x[i]) else 0.0
 
 
 def error_sums(x, y, q, past, exponent, sums):
@@ -922,11 +921,13 @@ def error_sums(x, y, q, past, exponent, sums):
     `sums` gets: count, |q - y| / |y|, y, q - y, y², (q - y)², q·y, q² (of magnitudes), how many
     q are zero, how many y lie above `past`.
     """
-    unit = math.ldexp(1.0, -exponent)
+    # In two factors, neither of which leaves the range.
+    half = -exponent // 2
+    unit, more = math.ldexp(1.0, half), math.ldexp(1.0, -exponent - half)
     for i in range(x.size):
         if math.isfinite(x[i]) and x[i] != 0:
-            magnitude = abs(y[i]) * unit
-            rounded = (q[i] if y[i] > 0 else -q[i]) * unit
+            magnitude = abs(y[i]) * unit * more
+            rounded = (q[i] if y[i] > 0 else -q[i]) * unit * more
             error = rounded - magnitude
             sums[0] += 1
             # A product that underflowed leaves y at zero: the element is lost.
@@ -937,7 +938,7 @@ def error_sums(x, y, q, past, exponent, sums):
             sums[5] += error * error
             sums[6] += rounded * magnitude
             sums[7] += rounded * rounded
-            sums[8] += rounded == 0
+            sums[8] += q[i] == 0
             sums[9] += abs(y[i]) > past
 
 

@@ -94,13 +94,18 @@ def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK)
     helpers = 0 if nested else min(get_num_threads(), -(-size // chunk)) - 1
     starts = itertools.count(0, chunk)  # its next() is atomic
 
+    failed = threading.Event()
+
     def drain() -> None:
         _inside.work = True
         try:
             for start in starts:
-                if start >= size:
+                if start >= size or failed.is_set():
                     return
                 work(start, min(start + chunk, size))
+        except BaseException:
+            failed.set()  # nobody starts on another chunk
+            raise
         finally:
             _inside.work = nested
 

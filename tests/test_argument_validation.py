@@ -87,7 +87,7 @@ def row(function: Any, *args: Any, error: type[Exception], words: Any, **kwargs:
     ROWS.append(Row(function, args, kwargs, error, tuple(words)))
 
 
-# Arrays that are not real numbers, for everything that takes data ------------------------------
+# Arrays that are not real numbers, for everything that takes data -------------------------------
 
 NOT_REAL: list[tuple[Any, type[Exception], list[str]]] = [
     (np.array([1j]), TypeError, ["complex128", REAL]),
@@ -120,7 +120,7 @@ for data, error, words in NOT_REAL:
         (fpsim.measured_error, ("e4m3",)),
         (fpsim.recommend, (8,)),
     ):
-        row(function, data, *more, error=error, words=["x ", *words])
+        row(function, data, *more, error=error, words=["x", *words])
 
 # round and encode -------------------------------------------------------------------------------
 
@@ -309,11 +309,11 @@ for dtype, error, words in (
 for buffer, count, error, words in (
     (b"ab", 3, ValueError, ["count=3", "2 bytes", "2 codes of 8 bits"]),
     (b"", 1, ValueError, ["count=1", "0 bytes", "0 codes"]),
-    (b"ab", -1, ValueError, ["count=-1", "2 codes"]),
+    (b"ab", -1, ValueError, ["count=-1"]),
     (b"ab", 1.0, TypeError, ["count=1.0", "integer"]),
     (b"ab", True, TypeError, ["count=True", "integer"]),
     (b"ab", None, TypeError, ["count=None", "integer"]),
-    (b"ab", 2**70, ValueError, [f"count={2**70}", "2 codes"]),
+    (b"ab", 2**70, ValueError, ["count=", "2 codes"]),
     ("ab", 1, TypeError, ["buffer", "str", "bytes", "uint8"]),
     ([1, 2], 1, TypeError, ["buffer", "list", "bytes", "uint8"]),
     (None, 1, TypeError, ["buffer", "NoneType", "bytes"]),
@@ -350,11 +350,11 @@ for seed, offset, error, words in (
 for size, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError), ((2, 3), TypeError)):
     row(Stream(1).words, size, error=error, words=[f"size={size!r}"])
 for n, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), ("2", TypeError)):
-    row(fpsim.set_num_threads, n, error=error, words=[f"n={n!r}", "1 or more"])
+    row(fpsim.set_num_threads, n, error=error, words=[f"n={n!r}", "number of threads", "1 "])
 for n in (True, None):
-    row(fpsim.set_num_threads, n, error=TypeError, words=[f"n={n!r}", "1 or more"])
+    row(fpsim.set_num_threads, n, error=TypeError, words=[f"n={n!r}", "number of threads", "1 "])
 for text in ("0", "-1", "two", "1.5", "1 2", "0x2"):
-    words = ["FPSIM_NUM_THREADS=", text, "1 or more"]
+    words = ["FPSIM_NUM_THREADS=", text, "number of threads", "1 "]
     row(threads_of_environment, text, error=ValueError, words=words)
 
 # Sketch, Lognormal, measured_error --------------------------------------------------------------

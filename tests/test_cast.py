@@ -47,7 +47,13 @@ SMALL = [
     "e4m1b126fnuz",
     "ue2m3b135f",
 ]
-WIDE_BIAS = ["e3m2b1000f", "e3m2b-1000", "binary12p1se", "binary13p2se", "e4m3b1000,subnormals=false"]
+WIDE_BIAS = [
+    "e3m2b1000f",
+    "e3m2b-1000",
+    "binary12p1se",
+    "binary13p2se",
+    "e4m3b1000,subnormals=false",
+]
 
 
 @np.errstate(over="ignore")
@@ -127,14 +133,17 @@ def test_formats_at_the_edges_of_binary64(name: str) -> None:
     if x is None:
         codes = np.r_[0:200, fmt.max_code - 200 : fmt.max_code + 1]
         values = np.array([float(spec.decode(int(c), fmt)) for c in codes])
-        middles = (values[:-1] / 2 + values[1:] / 2)
+        middles = values[:-1] / 2 + values[1:] / 2
         x = np.concatenate([values, middles, np.nextafter(middles, 0), -values, [5e-324, np.inf]])
     x = _without_nan(x, fmt)
     for rounding in DETERMINISTIC:
         check(x, fmt, rounding=rounding)
 
 
-@pytest.mark.parametrize("name", ["float8_e4m3fn", "e3m2b130f", "float8_e8m0fnu", "e2m1f,subnormals=false", "binary6p3ue"])
+@pytest.mark.parametrize(
+    "name",
+    ["float8_e4m3fn", "e3m2b130f", "float8_e8m0fnu", "e2m1f,subnormals=false", "binary6p3ue"],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("variant", "ABC")
 @pytest.mark.parametrize("bits", [1, 2, 5, 30, 31, 32])
@@ -161,9 +170,7 @@ def test_stochastic_where_32_bit_lanes_cannot_tell() -> None:
         fraction = [fpsim.spec.exact(v) / fpsim.spec.exact(2.0**-9) for v in x]
         critical = [(1 << n) - int(f * (1 << n)) for f in fraction]
         for nudge in (-2, -1, 0, 1):
-            words = np.array(
-                [min(max(c + nudge, 0), (1 << n) - 1) for c in critical], np.uint64
-            )
+            words = np.array([min(max(c + nudge, 0), (1 << n) - 1) for c in critical], np.uint64)
             check(x, fmt, rounding=rounding, words=words)
 
 
@@ -202,5 +209,7 @@ def test_any_format_any_float64(data: st.DataObject) -> None:
         check(narrow, fmt, rounding=rounding, overflow=overflow)
     n = data.draw(st.none() | st.integers(1, 32))
     stochastic = Stochastic() if n is None else Stochastic(n, data.draw(st.sampled_from("ABC")))
-    words = data.draw(st.lists(st.integers(0, (1 << (n or 64)) - 1), min_size=x.size, max_size=x.size))
+    words = data.draw(
+        st.lists(st.integers(0, (1 << (n or 64)) - 1), min_size=x.size, max_size=x.size)
+    )
     check(x, fmt, rounding=stochastic, overflow=overflow, words=np.array(words, np.uint64))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import warnings
+from dataclasses import astuple
 
 import mpmath
 import numpy as np
@@ -23,6 +25,8 @@ from fpsim.analysis.sketch import Sketch
 from fpsim.format import Format
 
 LN2 = math.log(2.0)
+# Relative: pytest's absolute tolerance of 1e-12 would hide what is small.
+approx = functools.partial(pytest.approx, rel=1e-6, abs=0.0)
 SIGMAS = (0.1, 0.3, 1.0, 2.0, 4.0, 6.0, 8.0)
 SPARSITIES = (1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999, 0.9999)
 
@@ -68,8 +72,8 @@ def test_fit_is_mean_and_deviation_of_the_logarithm():
     spoiled = np.concatenate([x, np.zeros(2_500), [np.nan, np.inf, -np.inf]])
     fit = Lognormal.fit(spoiled)
     logs = np.log(np.abs(x))
-    assert fit.mu == pytest.approx(logs.mean(), abs=1e-7)
-    assert fit.sigma == pytest.approx(logs.std(), abs=1e-7)
+    assert fit.mu == approx(logs.mean(), abs=1e-7)
+    assert fit.sigma == approx(logs.std(), abs=1e-7)
     assert (fit.zero_fraction, fit.count) == (0.2, 10_000)
     assert Lognormal.fit(Sketch.of(spoiled)) == fit
 
@@ -85,8 +89,8 @@ def test_equal_data_are_a_point_mass(value):
 def test_ln_of_a_normal_by_its_moments():
     """ln|N(0,1)| has mean -(gamma + ln2)/2 and standard deviation pi/sqrt(8)."""
     fit = Lognormal.fit(quantiles(scipy.stats.halfnorm, 2_000_001))
-    assert fit.mu == pytest.approx(-(np.euler_gamma + LN2) / 2, abs=1e-5)
-    assert fit.sigma == pytest.approx(math.pi / math.sqrt(8), abs=1e-4)
+    assert fit.mu == approx(-(np.euler_gamma + LN2) / 2, abs=1e-5)
+    assert fit.sigma == approx(math.pi / math.sqrt(8), abs=1e-4)
 
 
 def exact_distance(x, cdf):
@@ -104,11 +108,11 @@ def test_distances_by_published_digits():
     laplace = -np.expm1(-np.exp(y))
     laplace -= scipy.special.ndtr((y + np.euler_gamma) * math.sqrt(6) / math.pi)
     exact = np.abs(normal).max(), np.abs(laplace).max()
-    assert exact == (pytest.approx(0.096, abs=1e-3), pytest.approx(0.071, abs=1e-3))
+    assert exact == (approx(0.096, abs=1e-3), approx(0.071, abs=1e-3))
     for distribution, distance in zip(
         (scipy.stats.halfnorm, scipy.stats.expon), exact, strict=True
     ):
-        assert Lognormal.fit(quantiles(distribution)).ks == pytest.approx(distance, abs=2e-5)
+        assert Lognormal.fit(quantiles(distribution)).ks == approx(distance, abs=2e-5)
     lognormal = Lognormal.fit(quantiles(scipy.stats.lognorm(1.7)))
     assert lognormal.ks < 1e-4
     assert lognormal.quality == "good"
@@ -117,9 +121,9 @@ def test_distances_by_published_digits():
     rng = np.random.default_rng(2)
     mixture = rng.standard_normal(1_000_000) * np.exp(1.2 * rng.standard_normal(1_000_000))
     fit = Lognormal.fit(mixture)
-    assert fit.ks == pytest.approx(0.029, abs=2e-3)
-    assert fit.alternatives["cauchy"] == pytest.approx(0.044, abs=2e-3)
-    assert fit.alternatives["log_laplace"] == pytest.approx(0.042, abs=2e-3)
+    assert fit.ks == approx(0.029, abs=2e-3)
+    assert fit.alternatives["cauchy"] == approx(0.044, abs=2e-3)
+    assert fit.alternatives["log_laplace"] == approx(0.042, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +163,14 @@ def test_distances_are_those_of_the_elements():
     for name, cdf in exact.items():
         distance = exact_distance(x, lambda sorted_x, cdf=cdf: np.sort(cdf))
         found = fit.ks if name == "lognormal" else fit.alternatives[name]
-        assert found == pytest.approx(distance, abs=6e-4)
+        assert found == approx(distance, abs=6e-4)
 
 
 def test_distance_of_point_masses_counts_both_sides_of_the_step():
     x = np.repeat([1.0, 3.0, 10.0], [5, 2, 3])
     fit = Lognormal.fit(x)
     distance = exact_distance(x, lambda v: scipy.stats.norm(fit.mu, fit.sigma).cdf(np.log(v)))
-    assert fit.ks == pytest.approx(distance, rel=1e-12)
+    assert fit.ks == approx(distance, rel=1e-12)
 
 
 def test_predicted_sparsity_is_off_by_at_most_the_distance():
@@ -247,7 +251,7 @@ def test_censored_fit_with_structural_zeros():
     mixed = np.concatenate([flushed, np.zeros(N // 2)])
     fit = Lognormal.fit(mixed, censored_below=threshold, structural_zeros=True)
     assert close(fit, TRUE.mu, TRUE.sigma, 0.03)
-    assert fit.zero_fraction == pytest.approx(1 / 3, abs=0.01)
+    assert fit.zero_fraction == approx(1 / 3, abs=0.01)
     # The free share of zeros takes what they say, so the fit is that of the rest alone.
     truncated = Lognormal.fit(data[data >= threshold], truncated_below=threshold)
     assert close(fit, truncated.mu, truncated.sigma, 1e-6)
@@ -255,6 +259,11 @@ def test_censored_fit_with_structural_zeros():
     fewer = np.concatenate([data[data >= threshold], np.zeros(1000)])
     fit = Lognormal.fit(fewer, censored_below=threshold, structural_zeros=True)
     assert fit == Lognormal.fit(fewer, censored_below=threshold)
+    # Elements below that are not zero: at least those lie there.
+    more = np.concatenate([flushed[flushed > 0], np.full(N, threshold / 2), np.zeros(1000)])
+    fit = Lognormal.fit(more, censored_below=threshold, structural_zeros=True)
+    assert fit.zero_fraction == approx(1000 / len(more))
+    assert close(fit, *astuple(Lognormal.fit(more[:-1000], censored_below=threshold))[:2], 1e-9)
 
 
 E3M2 = Format(3, 2, infinities=False, nans="none", subnormals=False)
@@ -264,7 +273,7 @@ def test_quantised_fit_by_published_digits():
     """E3M2 without subnormals, scaled such that 42 % are flushed."""
     x = np.exp(TRUE.mu + TRUE.sigma * scipy.special.ndtri((np.arange(N) + 0.5) / N))
     quantised = quantise(x, E3M2, 32.0)
-    assert np.mean(quantised == 0) == pytest.approx(0.42, abs=1e-3)
+    assert np.mean(quantised == 0) == approx(0.42, abs=1e-3)
     naive, fit = Lognormal.fit(quantised), Lognormal.fit(quantised, quantized_by=E3M2, scale=32.0)
     assert close(naive, -3.964, 0.984, 0.01)
     assert close(fit, -5.201, 1.700, 2e-3)
@@ -311,13 +320,29 @@ def test_quantised_fit_is_the_maximum_of_its_likelihood(fmt, scale):
     assert fit.alternatives == {}
 
 
+def test_quantised_fit_with_an_element_far_in_the_tail():
+    """Where Phi is 1 to binary64; about 42 % are flushed, so that only the maximum comes close."""
+    fmt, scale = Format(6, 0), 2.0**-23
+    x = np.concatenate([quantise(data, fmt, scale), [2.0**50]])
+    assert np.mean(x == 0) == approx(0.4, abs=0.05)
+    fit = Lognormal.fit(x, quantized_by=fmt, scale=scale)
+    assert close(fit, TRUE.mu, TRUE.sigma, 0.03)
+
+
 def test_quantised_fit_with_structural_zeros():
     x = np.concatenate([quantise(data, E3M2, 128.0), np.zeros(N // 4)])
     fit = Lognormal.fit(x, quantized_by=E3M2, scale=128.0, structural_zeros=True)
     assert close(fit, TRUE.mu, TRUE.sigma, 0.03)
-    assert fit.zero_fraction == pytest.approx(0.2, abs=0.01)
+    assert fit.zero_fraction == approx(0.2, abs=0.01)
+    # A level so near to the end of its cell that scaling back may carry it into the next.
+    near_edge = quantise(data[:1000], Format(5, 7), 205.04873787572302)
+    near_edge[0] = 41.25 / 205.04873787572302
+    Lognormal.fit(near_edge, quantized_by=Format(5, 7), scale=205.04873787572302)
     one = Lognormal.fit([0.5, 0.5, 0.0], quantized_by=E3M2, structural_zeros=True)
     assert one == Lognormal(math.log(0.5), 0.0, zero_fraction=1 / 3, count=2)
+    # A format that leaves binary64.
+    wide = Lognormal.fit(data, quantized_by=Format(16, 30))
+    assert close(wide, *astuple(Lognormal.fit(data))[:2], 1e-4)
 
 
 # Stochastic pruning under the fit ---------------------------------------------------------------
@@ -337,16 +362,16 @@ def test_threshold_inverts_sparsity(sigma):
     fit = Lognormal(0.0, sigma)
     for sparsity in SPARSITIES:
         threshold = fit.pruning_threshold(sparsity)
-        assert exact_sparsity(sigma, threshold) == pytest.approx(sparsity, rel=1e-11)
-        assert fit.sparsity(threshold) == pytest.approx(sparsity, rel=1e-11)
+        assert exact_sparsity(sigma, threshold) == approx(sparsity, rel=1e-11)
+        assert fit.sparsity(threshold) == approx(sparsity, rel=1e-11)
         moved = Lognormal(-9.0, sigma).pruning_threshold(sparsity)
-        assert moved == pytest.approx(threshold * math.exp(-9.0), rel=1e-12)
+        assert moved == approx(threshold * math.exp(-9.0), rel=1e-12)
 
 
 def test_threshold_where_a_fixed_bracket_fails():
     """sigma 5 and sparsity 1e-6: ln(threshold) is -23, outside of [-9, 20]."""
     threshold = Lognormal(0.0, 5.0).pruning_threshold(1e-6)
-    assert math.log(threshold) == pytest.approx(-23.07, abs=5e-3)
+    assert math.log(threshold) == approx(-23.07, abs=5e-3)
 
 
 @settings(deadline=None, max_examples=200, derandomize=True)
@@ -368,15 +393,15 @@ def test_threshold_and_sparsity_agree_everywhere(mu, sigma, sparsity, zeros):
         assert threshold == 0.0
         assert found == zeros
     else:
-        assert found == pytest.approx(sparsity, rel=1e-9, abs=1e-12)
+        assert found == approx(sparsity, rel=1e-9, abs=1e-12)
 
 
 def test_sparsity_counts_the_zeros_that_are_there():
     fit, rest = Lognormal(-1.0, 2.0, zero_fraction=0.3), Lognormal(-1.0, 2.0)
     thresholds = np.array([0.0, 0.1, 3.0, np.inf])
-    assert fit.sparsity(thresholds) == pytest.approx(0.3 + 0.7 * rest.sparsity(thresholds))
+    assert fit.sparsity(thresholds) == approx(0.3 + 0.7 * rest.sparsity(thresholds))
     assert fit.pruning_threshold(0.3) == fit.pruning_threshold(0.1) == 0.0
-    assert fit.pruning_threshold(0.65) == pytest.approx(rest.pruning_threshold(0.5))
+    assert fit.pruning_threshold(0.65) == approx(rest.pruning_threshold(0.5))
     assert fit.pruning_threshold(1.0) == math.inf
     # Zeros change neither error.
     assert fit.pruning_nmse(2.0) == rest.pruning_nmse(2.0)
@@ -385,15 +410,15 @@ def test_sparsity_counts_the_zeros_that_are_there():
 
 def test_point_mass_is_pruned_exactly():
     fit = Lognormal(math.log(2.0), 0.0)
-    assert fit.sparsity([0.0, 1.0, 2.0, 4.0, np.inf]) == pytest.approx([0, 0, 0, 0.5, 1])
-    assert fit.pruning_threshold(0.75) == pytest.approx(8.0)
-    assert fit.pruning_nmse([1.0, 4.0]) == pytest.approx([0.0, 1.0])  # |x| (alpha - |x|) / x**2
-    assert fit.pruning_cosine(4.0) == pytest.approx(math.sqrt(0.5))
+    assert fit.sparsity([0.0, 1.0, 2.0, 4.0, np.inf]) == approx([0, 0, 0, 0.5, 1])
+    assert fit.pruning_threshold(0.75) == approx(8.0)
+    assert fit.pruning_nmse([1.0, 4.0]) == approx([0.0, 1.0])  # |x| (alpha - |x|) / x**2
+    assert fit.pruning_cosine(4.0) == approx(math.sqrt(0.5))
     narrow = Lognormal(math.log(2.0), 1e-7)
     for threshold in (1.0, 2.5, 100.0):
         for answer in ("sparsity", "pruning_nmse", "pruning_cosine"):
             exact = getattr(fit, answer)(threshold)
-            assert getattr(narrow, answer)(threshold) == pytest.approx(exact, abs=1e-6)
+            assert getattr(narrow, answer)(threshold) == approx(exact, abs=1e-6)
 
 
 def truncated_mean(sigma, function, limit):
@@ -420,11 +445,11 @@ def test_pruning_errors_by_quadrature(sigma, z):
         if z < limit:
             kept += square - truncated_mean(sigma, lambda x: x * x, end)
         cosine = math.sqrt(square / kept)
-        assert fit.pruning_cosine(threshold, truncated_at=k) == pytest.approx(cosine, rel=1e-9)
+        assert fit.pruning_cosine(threshold, truncated_at=k) == approx(cosine, rel=1e-9)
         if k is None:
             nmse = fit.pruning_nmse(threshold)
-            assert nmse == pytest.approx(kept / square - 1, rel=1e-6, abs=1e-12)
-            assert fit.pruning_cosine(threshold) == pytest.approx((1 + nmse) ** -0.5)
+            assert nmse == approx(kept / square - 1, rel=1e-6, abs=1e-12)
+            assert fit.pruning_cosine(threshold) == approx((1 + nmse) ** -0.5)
 
 
 def test_pruning_by_simulation():
@@ -434,18 +459,18 @@ def test_pruning_by_simulation():
     pruned = np.where(x >= threshold, x, np.where(rng.random(x.size) * threshold < x, threshold, 0))
     fit = Lognormal(0.0, sigma)
     zeros = np.mean(pruned == 0)
-    assert fit.sparsity(threshold) == pytest.approx(zeros, abs=5 * 0.5 / 1000)
+    assert fit.sparsity(threshold) == approx(zeros, abs=5 * 0.5 / 1000)
     errors = (pruned - x) ** 2 / math.exp(2 * sigma**2)
     measured = errors.mean()
-    assert fit.pruning_nmse(threshold) == pytest.approx(measured, abs=5 * errors.std() / 1000)
+    assert fit.pruning_nmse(threshold) == approx(measured, abs=5 * errors.std() / 1000)
 
 
 def test_truncated_cosine_is_continuous_and_tends_to_the_population():
     fit = Lognormal(0.0, 1.5)
     edge = math.exp(1.5 * 2.71)
     below, above = fit.pruning_cosine([edge * (1 - 1e-9), edge * (1 + 1e-9)], truncated_at=2.71)
-    assert below == pytest.approx(above, abs=1e-8)
-    assert fit.pruning_cosine(3.0, truncated_at=20.0) == pytest.approx(fit.pruning_cosine(3.0))
+    assert below == approx(above, abs=1e-8)
+    assert fit.pruning_cosine(3.0, truncated_at=20.0) == approx(fit.pruning_cosine(3.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = Lognormal(0.0, 40.0).pruning_cosine([0.0, 1e-9, 1.0, 1e9, np.inf], 2.71)
@@ -485,8 +510,8 @@ def test_empirical_threshold_of_distinct_points_is_exact(x, sparsity):
     )
     assume(len(np.unique(keys)) == len(spread))  # no cell holds two values
     threshold = empirical_pruning_threshold(Sketch.of(x), sparsity)
-    assert threshold == pytest.approx(sorted_threshold(x, sparsity), rel=1e-9)
-    assert empirical_sparsity(Sketch.of(x), threshold) == pytest.approx(sparsity, rel=1e-9)
+    assert threshold == approx(sorted_threshold(x, sparsity), rel=1e-9)
+    assert empirical_sparsity(Sketch.of(x), threshold) == approx(sparsity, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["lognormal", "normal", "tiny", "quantised"])
@@ -502,23 +527,36 @@ def test_empirical_pruning(kind):
     sketch, magnitude = Sketch.of(x), np.abs(x)
     for sparsity in (0.006, 0.1, 0.5, 0.9, 0.999):
         threshold = empirical_pruning_threshold(sketch, sparsity)
-        assert threshold == pytest.approx(sorted_threshold(x, sparsity), rel=1e-3)
+        assert threshold == approx(sorted_threshold(x, sparsity), rel=1e-3)
         exact = np.mean(np.maximum(1 - magnitude / threshold, 0))
-        assert empirical_sparsity(sketch, threshold) == pytest.approx(exact, abs=2e-5)
-        assert empirical_sparsity(sketch, threshold) == pytest.approx(sparsity, rel=1e-9)
+        assert empirical_sparsity(sketch, threshold) == approx(exact, abs=2e-5)
+        assert empirical_sparsity(sketch, threshold) == approx(sparsity, rel=1e-9)
     assert empirical_sparsity(sketch, 0.0) == np.mean(x == 0)
     assert empirical_sparsity(sketch, math.inf) == 1.0
     assert empirical_pruning_threshold(sketch, 0.0) == 0.0
     assert empirical_pruning_threshold(sketch, 1.0) == math.inf
 
 
+def test_empirical_pruning_inside_a_cell():
+    for value in (1.0, 1.003):
+        sketch = Sketch.of([value, value])
+        assert empirical_sparsity(sketch, 1.002) == approx(max(1 - value / 1.002, 0), abs=1e-9)
+        assert empirical_sparsity(sketch, 1.006) == approx(1 - value / 1.006, rel=1e-6)
+        threshold = empirical_pruning_threshold(sketch, 1 - value / 1.006)
+        assert threshold == approx(1.006, rel=1e-8)
+    # Spread evenly, and crowded at the upper edge.
+    for shape in (1.0, 0.3):
+        x = 1 + np.linspace(1e-4, 1 - 1e-4, 1000) ** shape / 128
+        for threshold in (1.002, 1.004, 1.006):
+            exact = np.mean(np.maximum(1 - x / threshold, 0))
+            assert empirical_sparsity(Sketch.of(x), threshold) == approx(exact, rel=0.03, abs=1e-6)
+
+
 def test_sorted_threshold_agrees_with_the_fit_on_lognormal_data():
     x = quantiles(scipy.stats.lognorm(1.5))
     fit = Lognormal.fit(x)
     for sparsity in (0.1, 0.5, 0.9):
-        assert fit.pruning_threshold(sparsity) == pytest.approx(
-            sorted_threshold(x, sparsity), rel=1e-3
-        )
+        assert fit.pruning_threshold(sparsity) == approx(sorted_threshold(x, sparsity), rel=1e-3)
 
 
 # Errors -----------------------------------------------------------------------------------------
@@ -531,11 +569,11 @@ HEAVY_TAILED = np.exp(np.log((np.arange(1000) + 0.5) / 1000) ** 2)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Lognormal(math.nan, 1.0), "mu=nan must be finite"),
+        (lambda: Lognormal(math.nan, 1.0), "mu=nan.*finite"),
         (lambda: Lognormal(0.0, -1.0), "sigma=-1.0 .*at least 0.*natural"),
-        (lambda: Lognormal(0.0, math.inf), "sigma=inf must be finite"),
-        (lambda: Lognormal(0.0, 1.0, zero_fraction=1.5), r"zero_fraction=1.5 .*\[0, 1\]"),
-        (lambda: Lognormal(0.0, 1.0, count=-1), "count=-1 must be at least 0"),
+        (lambda: Lognormal(0.0, math.inf), "sigma=inf.*finite"),
+        (lambda: Lognormal(0.0, 1.0, zero_fraction=1.5), "zero_fraction=1.5.*0 to 1"),
+        (lambda: Lognormal(0.0, 1.0, count=-1), "count=-1.*0 or more"),
         (lambda: Lognormal.fit([]), "no finite nonzero element.*0 elements"),
         (lambda: Lognormal.fit([0.0, math.nan, math.inf]), "1 zero, 1 NaN, 1 infinite"),
         (
@@ -547,7 +585,10 @@ HEAVY_TAILED = np.exp(np.log((np.arange(1000) + 0.5) / 1000) ** 2)
             lambda: Lognormal.fit(SOME, structural_zeros=True),
             "structural_zeros=True has no meaning",
         ),
-        (lambda: Lognormal.fit(SOME, truncated_below=0.0), "truncated_below=0.0 must be finite"),
+        (
+            lambda: Lognormal.fit(SOME, truncated_below=0.0),
+            "truncated_below=0.0.*finite and positive",
+        ),
         (lambda: Lognormal.fit(SOME, censored_below=9.0), "censored_below=9.0 lies above.*2.0"),
         (lambda: Lognormal.fit(SOME, censored_below=1.5), "single magnitude above it, 2"),
         (lambda: Lognormal.fit(HEAVY_TAILED, truncated_below=1.0), "the tail of a power law"),
@@ -558,14 +599,17 @@ HEAVY_TAILED = np.exp(np.log((np.arange(1000) + 0.5) / 1000) ** 2)
         (lambda: Lognormal.fit([1.0, 7.0], quantized_by="e2m1f"), "x holds 7.*not a value"),
         (lambda: Lognormal.fit([0.0, 1.0], quantized_by="float8_e8m0fnu"), "has no zero.*x has 1"),
         (lambda: Lognormal.fit([0.0, 1.0], quantized_by="e4m3"), "1 distinct nonzero magnitude"),
-        (lambda: Lognormal.fit(SOME, quantized_by="e4m3", scale=-1.0), "scale=-1.0 must be finite"),
+        (
+            lambda: Lognormal.fit(SOME, quantized_by="e4m3", scale=-1.0),
+            "scale=-1.0.*finite and positive",
+        ),
         (lambda: FIT.sparsity(-1.0), "threshold=.*at least 0"),
         (lambda: FIT.pruning_nmse([1.0, math.nan]), "threshold=.*not NaN"),
-        (lambda: FIT.pruning_threshold(1.1), r"sparsity=1.1 must lie in \[0, 1\]"),
-        (lambda: FIT.pruning_cosine(1.0, truncated_at=math.nan), "truncated_at=nan must be finite"),
-        (lambda: empirical_sparsity(Sketch.of(SOME), -1.0), "threshold=-1.0 must be at least 0"),
+        (lambda: FIT.pruning_threshold(1.1), "sparsity=1.1.*0 to 1"),
+        (lambda: FIT.pruning_cosine(1.0, truncated_at=math.nan), "truncated_at=nan.*finite"),
+        (lambda: empirical_sparsity(Sketch.of(SOME), -1.0), "threshold=-1.0.*at least 0"),
         (lambda: empirical_sparsity(Sketch(), 1.0), "no finite element to prune"),
-        (lambda: empirical_pruning_threshold(Sketch.of(SOME), 2.0), "sparsity=2.0 must lie"),
+        (lambda: empirical_pruning_threshold(Sketch.of(SOME), 2.0), "sparsity=2.0.*0 to 1"),
         (lambda: empirical_pruning_threshold(Sketch(), 0.5), "no finite element to prune"),
     ],
 )

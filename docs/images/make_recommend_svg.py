@@ -1,6 +1,6 @@
 """Draw what ``fpsim recommend --bits 6`` prints, as the README's picture.
 
-    python docs/images/make_recommend_svg.py docs/images/recommend.svg
+python docs/images/make_recommend_svg.py docs/images/recommend.svg
 """
 
 from __future__ import annotations
@@ -18,6 +18,6 @@ if __name__ == "__main__":
     console = Console(record=True, width=138, file=io.StringIO(), force_terminal=True)
     gradients = fpsim.sample_gradients()
     late = {name: x for name, x in gradients.items() if name.startswith("step119")}
-    with mock.patch.object(cli, "_console", lambda: console):
+    with mock.patch.object(cli, "_console", return_value=console):
         cli._print_recommendation(fpsim.recommend(late, [6]), "neural gradients")
     console.save_svg(sys.argv[1], title="fpsim recommend --bits 6")

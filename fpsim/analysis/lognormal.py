@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -565,7 +565,7 @@ def _above(sketch: Sketch, threshold: float, option: str) -> tuple[Sketch, float
             f"{option}={threshold!r} lies above the data, whose largest magnitude is "
             f"{sketch.largest!r}; give the threshold below which the data were cut"
         )
-    columns = ("keys", "counts", "offsets", "squares_high", "squares_low")
+    columns = (f.name for f in fields(sketch) if isinstance(getattr(sketch, f.name), np.ndarray))
     parts: dict[str, Any] = {column: getattr(sketch, column)[kept] for column in columns}
     size = int(parts["counts"].sum())
     return Sketch(size=size, smallest=edge, largest=sketch.largest, **parts), edge

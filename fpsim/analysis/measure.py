@@ -107,8 +107,8 @@ def _sums(
     past: float,
 ) -> tuple[int, NDArray[np.float64]]:
     """(k, sums) of one chunk: the sums of `kernels.error_sums` in units of 2**k."""
-    # Elements that are left out become 1, so that random bits keep their places and a format
-    # without NaN or zero takes no offence.
+    # Elements that are left out become 0, so that random bits keep their places and a format
+    # without NaN takes no offence.
     y = np.empty_like(x)
     kernels.compiled(kernels.scaled, _F64, _F64)(x, y, scale)
     q = round(y, fmt, rounding=mode, overflow=rule, rng=draw)
@@ -131,13 +131,18 @@ def _summary(parts: list[tuple[int, NDArray[np.float64]]], array: NDArray[Any]) 
     count, relative, y, error, yy, ee, qy, qq, flushed, past = (
         math.fsum(column) for column in zip(*scaled, strict=True)
     )
-    broken = not math.isfinite(error)
-    norm = math.sqrt(yy) * math.sqrt(qq)
+    if not math.isfinite(error):
+        nmse, cosine, bias, relative = math.inf, math.nan, math.inf, math.inf
+    elif yy == 0:  # every product with the scale underflowed: all is lost
+        nmse, cosine, bias = 1.0, 0.0, -1.0
+    else:
+        nmse, bias = ee / yy, error / y
+        cosine = qy / (math.sqrt(yy) * math.sqrt(qq)) if qq else 0.0
     return ErrorSummary(
-        relative=math.inf if broken else relative / count,
-        nmse=math.inf if broken else ee / yy,
-        cosine=math.nan if broken or norm == 0 else qy / norm,
-        bias=math.inf if broken else error / y,
+        relative=relative / count,
+        nmse=nmse,
+        cosine=cosine,
+        bias=bias,
         underflow=flushed / count,
         overflow=past / count,
     )

@@ -18,6 +18,7 @@ from fpsim.analysis.error import (
     parse_metric,
 )
 from fpsim.analysis.lognormal import (
+    USABLE_KS,
     Lognormal,
     empirical_pruning_threshold,
     empirical_sparsity,
@@ -29,9 +30,6 @@ from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
 
 MIN_BITS, MAX_BITS = 3, 16
-# From this Kolmogorov-Smirnov distance on, closed forms are not to be trusted (|Gaussian| data
-# are at 0.097) and the data's own sketch decides.
-REFUSED_KS = 0.1
 _EMULATED = 2  # how many of the best candidates are emulated
 
 
@@ -423,7 +421,7 @@ def _for_tensor(
 def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:
     basis = plan.basis
     if basis is Basis.auto:
-        basis = Basis.fit if fit.ks < REFUSED_KS else Basis.sketch
+        basis = Basis.fit if fit.quality in ("good", "usable") else Basis.sketch
     source: Lognormal | Sketch = fit if basis is Basis.fit else sketch
     candidates = []
     for fmt in plan.formats():
@@ -506,7 +504,7 @@ def _notes(fit: Lognormal, sketch: Sketch, basis: Basis) -> tuple[str, ...]:
     elif basis is Basis.sketch:
         notes.append(
             f"decided by the data's own sketch: the lognormal is at a distance of {fit.ks:.3f}"
-            + (f" (closed forms are refused from {REFUSED_KS} on)" if fit.ks >= REFUSED_KS else "")
+            + (f" (it decides up to {USABLE_KS})" if fit.quality == "poor" else "")
         )
     if sketch.nonzero < 1000:
         notes.append(f"only {sketch.nonzero} nonzero elements: the choice may be chance")

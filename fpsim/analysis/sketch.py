@@ -44,8 +44,8 @@ class Sketch:
     keys : int64 array, sorted
         ``e * 128 + j``: part j of the binade with exponent e.
     counts : int64 array
-    offsets, squares_high, squares_low : uint64 arrays
-        Sum of offsets, and the two 64-bit limbs of the sum of their squares.
+    offsets_high, offsets_low, squares_high, squares_low : uint64 arrays
+        The two 64-bit limbs of the sum of the offsets, and of that of their squares.
     """
 
     size: int = 0
@@ -56,7 +56,8 @@ class Sketch:
     largest: float = 0.0
     keys: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    offsets: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    offsets_high: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    offsets_low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     squares_high: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     squares_low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
@@ -113,10 +114,14 @@ class Sketch:
             result[theirs] += getattr(other, name)
             return result
 
-        low, high = total("squares_low"), total("squares_high")
-        before = np.zeros(keys.size, np.uint64)
-        before[mine] = self.squares_low
-        high += (low < before).astype(np.uint64)  # the carry between the limbs
+        def limbs(name: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+            high, low = total(f"{name}_high"), total(f"{name}_low")
+            before = np.zeros(keys.size, np.uint64)
+            before[mine] = getattr(self, f"{name}_low")
+            return high + (low < before).astype(np.uint64), low  # the carry between the limbs
+
+        offsets_high, offsets_low = limbs("offsets")
+        squares_high, squares_low = limbs("squares")
         return Sketch(
             size=self.size + other.size,
             zeros=self.zeros + other.zeros,
@@ -126,9 +131,10 @@ class Sketch:
             largest=max(self.largest, other.largest),
             keys=keys,
             counts=total("counts"),
-            offsets=total("offsets"),
-            squares_high=high,
-            squares_low=low,
+            offsets_high=offsets_high,
+            offsets_low=offsets_low,
+            squares_high=squares_high,
+            squares_low=squares_low,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -175,14 +181,19 @@ class Sketch:
     def means(self) -> NDArray[np.float64]:
         """Per cell, the mean of ``|x| / 2**e``, in [1, 2)."""
         base = 1 + (self.keys & ((1 << CELL_BITS) - 1)) * 2.0**-CELL_BITS
-        return base + self.offsets / self.counts * 2.0**-UNIT_BITS
+        return base + self._mean_offsets * 2.0**-UNIT_BITS
 
     @property
     def variances(self) -> NDArray[np.float64]:
         """Per cell, the variance (ddof 0) of ``|x| / 2**e``."""
         squares = self.squares_high * 2.0**64 + self.squares_low
-        offset = self.offsets / self.counts
-        return np.maximum(squares / self.counts - offset**2, 0) * 4.0**-UNIT_BITS
+        variance = np.maximum(squares / self.counts - self._mean_offsets**2, 0)
+        return np.asarray(variance * 4.0**-UNIT_BITS, np.float64)
+
+    @property
+    def _mean_offsets(self) -> NDArray[np.float64]:
+        offsets = self.offsets_high * 2.0**64 + self.offsets_low
+        return np.asarray(offsets / self.counts, np.float64)
 
     def power_sums(self, power: int, reference: int = 0) -> NDArray[np.float64]:
         """Per cell, the sum of ``(|x| / 2**reference)**power`` for a power of -1, 1 or 2.
@@ -256,7 +267,8 @@ def _sketch(
         largest=float(extremes[1]),
         keys=rows + (lowest << CELL_BITS),
         counts=counts.astype(np.int64),
-        offsets=offsets.copy(),
+        offsets_high=np.zeros(rows.size, np.uint64),
+        offsets_low=offsets.copy(),
         squares_high=(middle >> np.uint64(32)) + (squares_low < low).astype(np.uint64),
         squares_low=squares_low,
     )
