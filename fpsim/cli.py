@@ -38,6 +38,7 @@ from fpsim.files import TensorFiles, sample_gradients
 from fpsim.format import Format
 
 _WIDE = 150  # columns of a table that does not go to a terminal
+_NAME_WIDTH = 36  # columns that the name of a tensor may take before it is folded
 _LISTED_BITS = 8  # formats of up to this many bits have all their values shown
 _LONG_WORK = 2_000_000  # elements from which on a progress bar is worth showing
 
@@ -70,6 +71,9 @@ def _console() -> Console:
 @click.version_option(fpsim.__version__, prog_name="fpsim")
 def main() -> None:
     """Bit-accurate low-precision floating point, and which format your numbers should have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale that has no μ shows a question mark
 
 
 # recommend ------------------------------------------------------------------------------------
@@ -88,9 +92,11 @@ class Widths(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
             low, dash, high = part.strip().partition("-")
             if not low.isdecimal() or (dash and not high.isdecimal()):
                 self.fail(f"{value!r} is no number, list (4,6,8) or range (4-8)", param, ctx)
-            widths.extend(range(int(low), int(high or low) + 1))
-        if not widths or min(widths) < MIN_BITS or max(widths) > MAX_BITS:
-            self.fail(f"{value!r} is out of range; allowed is {MIN_BITS} to {MAX_BITS}", param, ctx)
+            first, last = int(low), int(high or low)
+            if not MIN_BITS <= first <= last <= MAX_BITS:
+                allowed = f"allowed is {MIN_BITS} to {MAX_BITS}"
+                self.fail(f"{value!r} is out of range; {allowed}", param, ctx)
+            widths.extend(range(first, last + 1))
         return sorted(set(widths))
 
 
@@ -170,7 +176,7 @@ def recommend(
                 progress=progress,
             )
     if as_json:
-        click.echo(json.dumps(_as_data(answers), indent=2, allow_nan=False))
+        click.echo(json.dumps(_strict(_as_data(answers)), indent=2, allow_nan=False))
     elif as_csv:
         click.echo(_as_csv(answers), nl=False)
     else:
@@ -190,9 +196,13 @@ def _progress(work: int) -> Iterator[Callable[[int], object] | None]:
         yield lambda done: bar.advance(task, done)
 
 
-def _number(value: float | None) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return value if value is not None and math.isfinite(value) else None
+def _strict(data: Any) -> Any:
+    """`data` with null for what JSON cannot say: NaN and infinities."""
+    if isinstance(data, dict):
+        return {key: _strict(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_strict(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def format_data(fmt: Format) -> dict[str, Any]:
@@ -215,10 +225,10 @@ def _candidate_data(candidate: Candidate) -> dict[str, Any]:
         "format": format_data(candidate.format),
         "scale": candidate.scale,
         "bias_without_scale": candidate.bias,
-        "closed_form": _number(candidate.closed_form),
-        "fit": _number(candidate.fit),
-        "sketch": _number(candidate.sketch),
-        "measured": _number(candidate.measured),
+        "closed_form": candidate.closed_form,
+        "fit": candidate.fit,
+        "sketch": candidate.sketch,
+        "measured": candidate.measured,
         "underflow": candidate.underflow,
         "overflow": candidate.overflow,
     }
@@ -244,7 +254,7 @@ def _tensor_data(r: Recommendation) -> dict[str, Any]:
         if pruning is None
         else {
             "target": pruning.target,
-            "threshold": _number(pruning.threshold),
+            "threshold": pruning.threshold,
             "expected": pruning.expected,
             "actual": pruning.actual,
             "basis": str(pruning.basis),
@@ -269,8 +279,8 @@ def _as_data(answers: dict[int, SetRecommendation]) -> dict[str, Any]:
                     "formats": [
                         {
                             "format": format_data(shared.format),
-                            "worst_regret": _number(shared.worst),
-                            "mean_regret": _number(shared.mean),
+                            "worst_regret": shared.worst,
+                            "mean_regret": shared.mean,
                             "scales": dict(shared.scales),
                         }
                         for shared in answer.shared
@@ -329,9 +339,10 @@ def _table(title: str, *columns: str) -> Table:
         padding=(0, 1),
     )
     for i, column in enumerate(columns):
-        table.add_column(
-            column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0
-        )
+        if i == 0:
+            table.add_column(column, overflow="fold", max_width=_NAME_WIDTH)
+        else:
+            table.add_column(column, justify="right", overflow="fold")
     return table
 
 
@@ -506,19 +517,25 @@ def _print_format(fmt: Format) -> None:
     shorthand.append("; 1-4-3 is e4m3.")
     shorthand.stylize("dim")
     console.print(shorthand)
+    try:
+        fmt.require_binary64()
+    except ValueError:
+        console.print(Text("Its values leave binary64; fpsim.spec.decode has them.", "dim"))
+        return
     if fmt.bits > _LISTED_BITS:
         console.print(Text(f"2**{fmt.bits} codes: too many to show; fpsim.decode has them", "dim"))
         return
-    columns = 4 if fmt.bits < 6 else 8
     values = fmt.values()
+    digits = -(-fmt.bits // 4)
+    cells = [f"0x{code:0{digits}x} {value:.6g}" for code, value in enumerate(values)]
+    wanted = 4 if fmt.bits < 6 else 8
+    columns = max(min(wanted, console.width // (max(map(len, cells)) + 4)), 1)
     rows_of = -(-values.size // columns)
     grid = Table(title="values by code", title_style="bold", show_header=False, box=box.SIMPLE)
     for _ in range(columns):
         grid.add_column(justify="right")
-    digits = -(-fmt.bits // 4)
     for row in range(rows_of):
-        codes = range(row, values.size, rows_of)
-        grid.add_row(*(f"0x{code:0{digits}x} {values[code]:.6g}" for code in codes))
+        grid.add_row(*cells[row::rows_of])
     console.print(grid)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ class TensorFiles(Mapping[str, Any]):
 
     Parameters
     ----------
-    paths : sequence of path-like
+    paths : iterable of path-like
 
     Raises
     ------
@@ -40,15 +44,20 @@ class TensorFiles(Mapping[str, Any]):
     ['weights', 'biases']
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Iterable[str | PathLike[str]]) -> None:
+        if isinstance(paths, (str, bytes, PathLike)) or not isinstance(paths, Iterable):
+            raise TypeError(f"paths={paths!r} is no list of paths; give a list, if of one")
+        try:
+            every = list(dict.fromkeys(Path(path) for path in paths))
+        except TypeError:
+            raise TypeError(f"paths={paths!r} is no list of paths; give str or Path") from None
         self._places: dict[str, tuple[Path, str]] = {}
-        for path in map(Path, paths):
+        alike = Counter(path.name for path in every)
+        for path in every:
+            prefix = str(path) if alike[path.name] > 1 else path.name
             for key in _names(path):
-                name = key if key and len(paths) == 1 else f"{path.name}:{key}".rstrip(":")
-                name = name or path.name
-                if name in self._places:  # the same file name in two folders
-                    name = f"{path}:{key}".rstrip(":")
-                self._places[name] = (path, key)
+                alone = key if len(every) == 1 else f"{prefix}:{key}"
+                self._places[alone if key else prefix] = (path, key)
 
     def __getitem__(self, name: str) -> Any:
         path, key = self._places[name]
@@ -61,7 +70,7 @@ class TensorFiles(Mapping[str, Any]):
         return len(self._places)
 
     def sizes(self) -> int:
-        """Elements of all tensors together, as far as it can be told without reading them."""
+        """Elements of all tensors together, told without reading them."""
         return sum(_size(path, key) for path, key in self._places.values())
 
 
@@ -83,83 +92,102 @@ def sample_gradients() -> dict[str, NDArray[np.float32]]:
         return {name: archive[name] for name in archive.files}
 
 
+@contextmanager
+def _reading(path: Path, key: str = "") -> Iterator[None]:
+    """Turn whatever a broken file makes its reader raise into one line that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, _UnreadableError):
+            raise
+        what = f"{path}: {key!r}" if key else str(path)
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _UnreadableError(f"{what} cannot be read as {path.suffix} ({first})") from None
+
+
+class _UnreadableError(ValueError):
+    """A ValueError whose message is complete."""
+
+
 def _names(path: Path) -> list[str]:
     """Names of the tensors in a file; one empty name for a file that is a tensor."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: not one of {', '.join(SUFFIXES)}")
-    if path.suffix == ".npy":
-        _open_npy(path)
-        return [""]
-    if path.suffix == ".npz":
-        with _open_npz(path) as archive:
-            return list(archive.files)
-    with _open_safetensors(path) as archive:
-        return list(archive.keys())
+    with _reading(path):
+        if not path.exists():
+            raise _UnreadableError(f"{path}: no such file")
+        if path.suffix == ".npy":
+            _open_npy(path)
+            return [""]
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+        else:
+            with _open_safetensors(path) as archive:
+                names = list(archive.keys())
+    if not names:
+        raise ValueError(f"{path}: holds no tensor")
+    return names
 
 
 def _read(path: Path, key: str) -> Any:
-    if path.suffix == ".npy":
-        return _open_npy(path)
-    if path.suffix == ".npz":
-        with _open_npz(path) as archive:
-            try:
-                return archive[key]
-            except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-                raise ValueError(_reason(path, error)) from None
-    with _open_safetensors(path) as archive:
-        try:
+    with _reading(path, key):
+        if path.suffix == ".npy":
+            return _open_npy(path)
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
+                _header(stream, f"{path}: {key!r}")
+            with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+        with _open_safetensors(path) as archive:
             return archive.get_tensor(key)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: NumPy has no dtype for this tensor ({error}); install ml_dtypes, or "
-                "convert the tensor to float32 first"
-            ) from None
 
 
 def _size(path: Path, key: str) -> int:
-    if path.suffix == ".npy":
-        return int(_open_npy(path).size)
-    if path.suffix == ".safetensors":
+    with _reading(path, key):
+        if path.suffix == ".npy":
+            return int(_open_npy(path).size)
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
+                return math.prod(_header(stream, f"{path}: {key!r}"))
         with _open_safetensors(path) as archive:
-            return int(np.prod(archive.get_slice(key).get_shape(), dtype=np.int64))
-    with zipfile.ZipFile(path) as archive:
-        return archive.getinfo(f"{key}.npy").file_size // 4
+            return math.prod(archive.get_slice(key).get_shape())
 
 
 def _open_npy(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(_reason(path, error)) from None
+    with path.open("rb") as stream:
+        _header(stream, str(path))
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _open_npz(path: Path) -> Any:
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(_reason(path, error)) from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path}: no .npz archive; an .npy file needs that suffix")
-    return archive
+def _member(archive: zipfile.ZipFile, path: Path, key: str) -> Any:
+    if f"{key}.npy" not in archive.namelist():
+        raise _UnreadableError(f"{path}: {key!r} is no .npy array")
+    return archive.open(f"{key}.npy")
+
+
+def _header(stream: Any, what: str) -> tuple[int, ...]:
+    """The shape that a .npy header states; ValueError for pickled objects."""
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"version {version} of the .npy format is not known")
+    shape, _, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise _UnreadableError(
+            f"{what} holds pickled objects, which are never loaded; save plain arrays instead"
+        )
+    return tuple(shape)
 
 
 def _open_safetensors(path: Path) -> Any:
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
     except ImportError:
-        raise ValueError(
+        raise _UnreadableError(
             f"{path}: reading .safetensors needs an extra; pip install 'fpsim[safetensors]'"
         ) from None
-    try:
-        return safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(_reason(path, error)) from None
-
-
-def _reason(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "allow_pickle" in text or "pickle" in text.lower():
-        return f"{path}: holds pickled objects, which are never loaded; save plain arrays instead"
-    return f"{path}: cannot be read as {path.suffix} ({text.splitlines()[0] if text else error!r})"
+    return safe_open(path, framework="numpy")

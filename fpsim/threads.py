@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from fpsim.arguments import integer
 
@@ -58,6 +58,13 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         1 or more.
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> before = fpsim.get_num_threads()
+    >>> fpsim.set_num_threads(1)
+    >>> fpsim.set_num_threads(before)
     """
     global _count
     _count = integer("n", n, 1, _MOST, _REMEDY)
@@ -121,5 +128,6 @@ def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK)
     try:
         drain()
     finally:
-        for future in futures:
-            future.result()
+        wait(futures)  # the caller may free what the work writes to
+    for future in futures:
+        future.result()

@@ -979,9 +979,14 @@ def _best_power_of_two(search: _Search) -> tuple[float, float]:
         exponents = np.arange(-(-low // stride), high // stride + 1) * float(stride)
         values = search.evaluate(exponents)
         losses = search.losses(values)
-        ties = np.flatnonzero(losses <= losses.min() * (1 + 1e-9))
+        # Errors that are rounding noise of an exact representation are equal, too.
+        least = losses.min() + 1e-9 * abs(losses.min()) + 1e-15
+        ties = np.flatnonzero(losses <= least)
         best = int(ties[np.argmin(np.abs(exponents[ties]))])
         if stride == 1:
+            unscaled = search.evaluate(np.zeros(1))
+            if search.high >= 0 and search.losses(unscaled)[0] <= least:
+                return 0.0, float(unscaled[0])
             return float(exponents[best]), float(values[best])
         low, high = (
             max(low, int(exponents[best]) - stride),

@@ -451,9 +451,19 @@ def _with_scale(source: Lognormal | Sketch, fmt: Format, plan: _Plan) -> tuple[F
     factor, _ = best_scale(source, fmt, plan.metric, kind=kind, overflow=plan.overflow)
     if plan.scale is not Scale.none:
         return fmt, factor
-    biased = replace(fmt, bias=fmt.bias + round(math.log2(factor)))
-    biased.require_binary64()
-    return biased, 1.0
+    # As far as binary64 and the bounds of a bias let it move.
+    for shift in _toward_zero(round(math.log2(factor))):
+        try:
+            biased = replace(fmt, bias=fmt.bias + shift)
+            biased.require_binary64()
+        except ValueError:
+            continue
+        return biased, 1.0
+    return fmt, 1.0
+
+
+def _toward_zero(shift: int) -> range:
+    return range(shift, 0, -1) if shift > 0 else range(shift, 1)
 
 
 def _evaluated(

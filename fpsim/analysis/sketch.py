@@ -46,6 +46,13 @@ class Sketch:
     counts : int64 array
     offsets_high, offsets_low, squares_high, squares_low : uint64 arrays
         The two 64-bit limbs of the sum of the offsets, and of that of their squares.
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> sketch = fpsim.Sketch.of([1.0, 1.001, -4.0])
+    >>> sketch.counts, sketch.lower_edges
+    (array([2, 1]), array([1., 4.]))
     """
 
     size: int = 0
