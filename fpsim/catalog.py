@@ -61,10 +61,11 @@ _ALIASES = {
     "bf16": "bfloat16",
 }
 
-# What a shorthand with this suffix means. 'fn' below 8 bits has no NaN, as in ml_dtypes and OCP.
+# What a shorthand with this suffix means. The 4- and 6-bit formats of ml_dtypes and OCP are 'fn'
+# without NaN.
 SUFFIXES: dict[str, str] = {
     "": "IEEE-like: infinity, NaN and subnormals as in IEEE 754",
-    "fn": "finite, NaN in the all-ones code (no NaN below 8 bits)",
+    "fn": "finite, NaN in the all-ones code (no NaN in formats of 7 bits and fewer with the sign)",
     "fnuz": "finite, NaN in the place of −0, bias one above IEEE's unless given",
     "f": "finite, every code a number",
 }
@@ -230,7 +231,7 @@ def _shorthand(match: re.Match[str]) -> dict[str, Any]:
     signed, suffix = not match[1], match[5]
     special: dict[str, Any] = {}
     if suffix == "fn":
-        special = _FN if signed + exponent_bits + mantissa_bits >= 8 else _FINITE
+        special = _FN if exponent_bits + mantissa_bits >= 7 else _FINITE
     elif suffix == "fnuz":
         special = {"bias": 1 << max(exponent_bits - 1, 0), **_FNUZ}
     elif suffix == "f":
@@ -262,7 +263,7 @@ def spell(fmt: Format) -> str:
         (True, NaNs.ieee): "",
         (False, NaNs.none): "f",
         (False, NaNs.negative_zero): "fnuz",
-        (False, NaNs.all_ones): "fn" if fmt.bits >= 8 else "",
+        (False, NaNs.all_ones): "fn" if fmt.magnitude_bits >= 7 else "",
     }.get(specials, "")
     usual = 1 << (fmt.exponent_bits - 1)
     usual -= suffix != "fnuz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections import Counter
@@ -14,6 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fpsim.cast import decode
+from fpsim.format import Format
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 
@@ -140,7 +144,10 @@ def _read(path: Path, key: str) -> Any:
             with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
         with _open_safetensors(path) as archive:
-            return archive.get_tensor(key)
+            fmt = _NARROW.get(archive.get_slice(key).get_dtype())
+            if fmt is None:
+                return archive.get_tensor(key)
+        return decode(_raw_codes(path, key, Format.parse(fmt)), fmt)
 
 
 def _size(path: Path, key: str) -> int:
@@ -181,6 +188,30 @@ def _header(stream: Any, what: str) -> tuple[int, ...]:
             f"{what} holds pickled objects, which are never loaded; save plain arrays instead"
         )
     return tuple(shape)
+
+
+# Dtypes of .safetensors that NumPy lacks, as formats.
+_NARROW = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+
+
+def _raw_codes(path: Path, key: str, fmt: Format) -> Any:
+    """The codes of a tensor, memory-mapped: a file is the length of a JSON header, it, the data."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        entry = json.loads(stream.read(length))[key]
+    dtype = fmt.code_dtype.newbyteorder("<")
+    first, last = entry["data_offsets"]
+    if first == last:
+        return np.zeros(entry["shape"], dtype)
+    shape = tuple(entry["shape"])
+    return np.memmap(path, dtype=dtype, mode="r", offset=8 + length + first, shape=shape)
 
 
 def _open_safetensors(path: Path) -> Any:

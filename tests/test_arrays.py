@@ -184,6 +184,7 @@ def test_memory_mapped_input(tmp_path: Any) -> None:
         ml_dtypes.float4_e2m1fn,
     ],
 )
+@np.errstate(invalid="ignore")  # signalling NaN are among them
 def test_every_code_of_a_narrow_dtype(dtype: Any) -> None:
     """Values are those of the dtype, and the result comes in it where it can."""
     source = Format.parse(dtype)
@@ -206,6 +207,7 @@ def test_every_code_of_a_narrow_dtype(dtype: Any) -> None:
         assert same(got.astype(np.float64), want)
 
 
+@np.errstate(over="ignore")
 def test_narrow_dtypes_in_odd_layouts() -> None:
     x = VALUES.astype(np.float16).reshape(10, 12)
     want = fpsim.round(x, E4M3)

@@ -147,7 +147,7 @@ def test_dtypes(dtype: Any, name: str) -> None:
         ("e3m3fn", Format(3, 3, **FINITE)),
         ("e2m1fn", Format(2, 1, **FINITE)),
         ("ue4m4fn", Format(4, 4, signed=False, **FN)),
-        ("ue4m3fn", Format(4, 3, signed=False, **FINITE)),
+        ("ue4m3fn", Format(4, 3, signed=False, **FN)),
         ("e4m3b9fn", Format(4, 3, 9, **FN)),
         # 'fnuz': NaN in the place of −0, bias one above IEEE's unless given
         ("e4m3fnuz", Format(4, 3, 8, **FNUZ)),

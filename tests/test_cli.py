@@ -359,6 +359,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # they would end up on standard error
 @pytest.mark.parametrize("name", STRANGE)
 @pytest.mark.parametrize("options", [[], ["--scale", "none"], ["--metric", "sqnr"]], ids=str)
 def test_strange_data_give_strict_json(name: str, options: list[str], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import fpsim
 from fpsim import Sketch
 
 
+@np.errstate(invalid="ignore")  # signalling NaN among random bits
 def brute(x: np.ndarray) -> dict[str, Any]:
     """What a sketch holds, element by element, in Python's integers."""
     cells: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -138,6 +139,7 @@ def test_layouts(dtype: Any) -> None:
     assert Sketch.of(padded[..., ::2]) == want
 
 
+@np.errstate(invalid="ignore")
 def test_float32_and_float64_of_the_same_values() -> None:
     x = mixed(np.float32)
     assert Sketch.of(x) == Sketch.of(x.astype(np.float64))

@@ -474,7 +474,9 @@ def empirical_pruning_threshold(sketch: Sketch, sparsity: float) -> float:
     counts = np.concatenate([[0.0], np.cumsum(cells.counts)])
     sums = np.concatenate([[0.0], np.cumsum(cells.sums)])
     # The first cell at whose upper edge enough is pruned holds the threshold, or the gap below.
-    cell = int(np.searchsorted(counts[1:] - sums[1:] / cells.upper, pruned))
+    # Cells so far below the largest that their edges underflow prune nothing.
+    kept = np.divide(sums[1:], cells.upper, out=counts[1:].copy(), where=cells.upper > 0)
+    cell = int(np.searchsorted(counts[1:] - kept, pruned))
     alpha = float(sums[cell] / (counts[cell] - pruned)) if counts[cell] > pruned else math.inf
     if cell < len(cells.counts) and alpha > cells.lower[cell]:
 
@@ -487,7 +489,8 @@ def empirical_pruning_threshold(sketch: Sketch, sparsity: float) -> float:
             alpha = scipy.optimize.brentq(excess, low, high, xtol=1e-15 * low, rtol=1e-15)
         else:
             alpha = low
-    return float(np.ldexp(alpha, cells.reference))
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(alpha, cells.reference))
 
 
 def _finite_elements(sketch: Sketch) -> int:
@@ -859,21 +862,21 @@ def _normal_cdf(y: Floats, mu: float, sigma: float) -> Any:
 
 def _alternatives(sketch: Sketch, y: Floats, shares: Floats) -> dict[str, float]:
     """Distances of other families on |x|, each fitted to it by its moments or its median."""
-    # Magnitudes over 2**reference stay in range.
-    reference = round(float(np.average(sketch.exponents, weights=sketch.counts)))
-    with np.errstate(over="ignore", under="ignore"):
-        x = np.exp(y - reference * LN2)
-        mean = sketch.power_sums(1, reference).sum() / sketch.nonzero
-        rms = math.sqrt(sketch.power_sums(2, reference).sum() / sketch.nonzero)
+    # Magnitudes over 2**reference are below 2: what underflows does not count beside the largest.
+    reference = int(sketch.exponents[-1])
+    x = np.exp(y - reference * LN2)
+    mean = sketch.power_sums(1, reference).sum() / sketch.nonzero
+    rms = math.sqrt(sketch.power_sums(2, reference).sum() / sketch.nonzero)
     ln_median = _log_median(sketch)
-    median = math.exp(ln_median - reference * LN2)
+    with np.errstate(over="ignore"):
+        over_median = np.exp(y - ln_median)
     ln_x = sketch.exponents * LN2 + np.log(sketch.means)
     spread = float(np.average(np.abs(ln_x - ln_median), weights=sketch.counts))
     cdfs = {
         "folded_normal": scipy.special.erf(x / (math.sqrt(2) * rms)),
         "laplace": -np.expm1(-x / mean),
         "logistic": np.tanh(x / (2 * math.sqrt(3) * rms / math.pi)),
-        "cauchy": 2 / math.pi * np.arctan(x / median),
+        "cauchy": 2 / math.pi * np.arctan(over_median),
     }
     if spread > 0:
         tail = 0.5 * np.exp(-np.abs(y - ln_median) / spread)

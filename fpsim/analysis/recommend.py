@@ -30,6 +30,8 @@ from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
 
 MIN_BITS, MAX_BITS = 3, 16
+# Metrics that the few largest elements decide, of which a fit to the bulk says little.
+_OF_THE_LARGEST = (Metric.nmse, Metric.sqnr, Metric.cosine)
 _EMULATED = 2  # how many of the best candidates are emulated
 
 
@@ -421,7 +423,8 @@ def _for_tensor(
 def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:
     basis = plan.basis
     if basis is Basis.auto:
-        basis = Basis.fit if fit.quality in ("good", "usable") else Basis.sketch
+        fits = fit.quality in ("good", "usable") and plan.metric not in _OF_THE_LARGEST
+        basis = Basis.fit if fits else Basis.sketch
     source: Lognormal | Sketch = fit if basis is Basis.fit else sketch
     candidates = []
     for fmt in plan.formats():
