@@ -510,13 +510,10 @@ def _print_format(fmt: Format) -> None:
     for key, value in rows:
         table.add_row(key, Text(str(value)))
     console.print(table)
-    shorthand = Text("Shorthand: ")
-    shorthand.append(
-        "; ".join(f"e4m3{suffix} is {meaning}" for suffix, meaning in SUFFIXES.items())
-    )
-    shorthand.append("; 1-4-3 is e4m3.")
-    shorthand.stylize("dim")
-    console.print(shorthand)
+    lines = [f"e4m3{suffix}: {meaning}" for suffix, meaning in SUFFIXES.items()]
+    lines.append("1-4-3 is e4m3")
+    for line in ("Shorthand:", *(f"  {line}" for line in lines)):
+        console.print(Text(line, "dim"))
     try:
         fmt.require_binary64()
     except ValueError:
