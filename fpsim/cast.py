@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim import kernels
 from fpsim.arguments import array as as_array
 from fpsim.arguments import integer, shown
-from fpsim.catalog import parse
+from fpsim.catalog import formats, parse
 from fpsim.format import Format, NaNs
 from fpsim.rounding import (
     Flag,
@@ -389,8 +389,6 @@ def real_array(name: str, x: ArrayLike) -> tuple[NDArray[Any], np.dtype[Any]]:
 def _foreign_dtypes() -> frozenset[str]:
     """Names of the dtypes that ml_dtypes adds to NumPy and that float32 holds."""
     names = ("bfloat16", "float8_", "float6_", "float4_")
-    from fpsim.catalog import formats
-
     return frozenset(name for name in formats() if name.startswith(names))
 
 
@@ -485,9 +483,7 @@ def _code_array(name: str, codes: ArrayLike, fmt: Format) -> NDArray[Any]:
     if array.size == 0 and array.dtype == _F64:
         array = array.astype(fmt.code_dtype)  # an empty list
     if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name} have dtype {array.dtype}; give integers 0 to {(1 << fmt.bits) - 1}"
-        )
+        raise TypeError(f"{name} have dtype {array.dtype}; {allowed}")
     if array.dtype.kind == "i":
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
         if low < 0 or high >> fmt.bits:

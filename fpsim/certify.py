@@ -22,7 +22,7 @@ from fpsim import spec
 from fpsim.arguments import integer, shown
 from fpsim.cast import encode, round
 from fpsim.format import Format
-from fpsim.rounding import Overflow, Rounding, Stochastic
+from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
 from fpsim.threads import over_chunks
 
 MAX_CERTIFIED_BITS = 16
@@ -108,7 +108,9 @@ def certify(
     exponents = _validated_exponents(exponents)
     started = time.perf_counter()
     check = _Check(fmt, exponents, progress)
-    lines = tuple(check.run(*case) for case in _cases(modes, overflows))
+    chosen = None if modes is None else tuple(parse_rounding(mode) for mode in modes)
+    rules = tuple(parse_overflow(rule) for rule in overflows)
+    lines = tuple(check.run(*case) for case in _cases(chosen, rules))
     return Certificate(fmt, lines, time.perf_counter() - started)
 
 

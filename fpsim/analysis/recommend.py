@@ -46,7 +46,9 @@ class Scale(StrEnum):
 class Basis(StrEnum):
     """What decides between candidates."""
 
-    auto = "auto"  # the fit where it is close to the data, else the sketch
+    # The fit where it is close to the data, else the sketch; for NMSE, SQNR and cosine, which the
+    # few largest elements decide, always the sketch.
+    auto = "auto"
     fit = "fit"  # the exact sum under the lognormal fit
     sketch = "sketch"  # the exact sum over the data's own sketch
 
