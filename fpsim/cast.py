@@ -52,7 +52,6 @@ _MODES = {
 # How many of the discarded bits a stochastic decision looks at, beyond N: variant C's tie needs
 # the next one and whether any follows.
 _LOOKAHEAD = {"A": 0, "B": 1, "C": 2}
-_NEAREST = (Rounding.ties_to_even, Rounding.ties_to_away, Rounding.ties_to_zero)
 
 
 def round(
@@ -462,9 +461,11 @@ def _refuse_nans(x: NDArray[Any], fmt: Format) -> None:
 
     def work(start: int, stop: int) -> None:
         for (chunk,), index in chunks([(x, lanes)], start, stop):
+            with np.errstate(invalid="ignore"):  # of signalling NaN
+                if not np.isnan(chunk.max()):  # one fast pass, which NaN gets through
+                    continue
             nan = np.isnan(chunk)
-            if nan.any():
-                found.append((index + int(np.argmax(nan)), int(np.count_nonzero(nan))))
+            found.append((index + int(np.argmax(nan)), int(np.count_nonzero(nan))))
 
     over_chunks(x.size, work)
     if found:
@@ -632,7 +633,6 @@ def _constants(
     width = 8 * uint.itemsize
     ones = (1 << width) - 1
     significand_bits, bias = (23, 127) if width == 32 else (52, 1023)
-    dtype_infinity = (2 * bias + 1) << significand_bits
 
     def result(code: int | None) -> int:
         """A code of the format, as what the kernel writes."""
@@ -651,7 +651,13 @@ def _constants(
     slow_below = emin_field < 1 or below_field > 2 * bias or not fmt.zero
 
     shift = significand_bits - fmt.mantissa_bits
+    lowest = max(emin_field, 1)
+    # With fewer than two discarded bits, none is left to remember what went before them.
+    forgets = shift < 2 and not (lowest == 1 and fmt.subnormals)
+    # A flipped parity would be that of code 0, too.
+    parity = ((emin_field - fmt.zero) & 1) << shift if fmt.mantissa_bits == 0 else 0
     random = isinstance(rounding, Stochastic)
+    slow_below |= not random and (forgets or parity != 0)
     bits = 64
     variant = "A"
     if isinstance(rounding, Stochastic):
@@ -659,12 +665,7 @@ def _constants(
         variant = rounding.variant
     unused = max(width - bits, 0)  # bits of a word that are not R
     leading = ones >> unused << unused
-    away, away_negative, away_odd = {
-        Rounding.toward_zero: (0, 0, 0),
-        Rounding.toward_positive: (ones, ones, 0),
-        Rounding.toward_negative: (0, ones, 0),
-        Rounding.to_odd: (ones, 0, ones),
-    }.get(rounding if isinstance(rounding, Rounding) else Rounding.toward_zero, (ones, 0, 0))
+    increment, increment_negative, increment_odd = _increments(rounding, shift)
     sign = 0 if not fmt.signed else 1 << (fmt.bits - 1)
     sign_mask = sign if codes else (1 << (width - 1) if fmt.signed else 0)
     over_positive, over_negative = (_over_code(fmt, rounding, overflow, n) for n in (False, True))
@@ -675,21 +676,14 @@ def _constants(
         return code if code == fmt.nan_code else code | sign
 
     lane = kernels.Lane(
-        one=1,
-        significand_bits=significand_bits,
-        magnitude_mask=ones >> 1,
-        dtype_infinity=dtype_infinity,
-        emin_field=max(emin_field, 1),
+        min_normal=lowest << significand_bits,
         shift=shift,
-        below_shift=shift if fmt.subnormals else significand_bits,
-        max_shift=2 * width - 2 if random else significand_bits + 2,
-        nearest=int(rounding in _NEAREST),
-        tie_even=int(rounding == Rounding.ties_to_even),
-        tie_away=int(rounding == Rounding.ties_to_away),
-        away=away,
-        away_negative=away_negative,
-        away_odd=away_odd,
-        parity=((emin_field - fmt.zero) & 1) << shift if fmt.mantissa_bits == 0 else 0,
+        excess=(lowest + (0 if fmt.subnormals else fmt.mantissa_bits)) << significand_bits,
+        increment=increment,
+        increment_negative=increment_negative,
+        increment_odd=increment_odd,
+        odd=1 << shift,
+        parity=parity,
         random_mask=leading,
         random_tail=1 << (unused - 1) if variant == "B" and unused else 0,
         random_bits=min(bits, width),
@@ -698,13 +692,13 @@ def _constants(
         # Where it is not used, 1: arithmetic on subnormals is slow.
         below_float=(bias if slow_below else below_field) << significand_bits,
         largest=result(fmt.max_code),
-        over_positive=result(over_positive),
-        over_negative=result(with_sign(over_negative)),
+        over=result(over_positive),
+        over_flip=result(over_positive) ^ result(with_sign(over_negative)),
         sign_mask=sign_mask,
         zero_sign_mask=sign_mask if fmt.has_negative_zero or not fmt.zero else 0,
         sign_shift=width - fmt.bits if fmt.signed else 0,
-        infinity_positive=result(infinite),
-        infinity_negative=result(with_sign(infinite) if fmt.signed else outside),
+        infinity=result(infinite),
+        infinity_flip=result(infinite) ^ result(with_sign(infinite) if fmt.signed else outside),
         nan=result(fmt.nan_code),
         outside=result(outside),
     )
@@ -727,6 +721,23 @@ def _constants(
         array.flags.writeable = False
     near = random and bits + _LOOKAHEAD[variant] > width - 1
     return _Constants(*arrays, "ABC".index(variant), slow_below, near)
+
+
+def _increments(rounding: Rounding | Stochastic, shift: int) -> tuple[int, int, int]:
+    """What to add before `shift` bits are cut off, and how sign and an odd code flip its bits."""
+    ones = (1 << shift) - 1
+    half = (ones + 1) >> 1
+    table = {
+        Rounding.ties_to_even: (ones >> 1, 0, (ones >> 1) ^ half),
+        Rounding.ties_to_away: (half, 0, 0),
+        Rounding.ties_to_zero: (ones >> 1, 0, 0),
+        Rounding.toward_zero: (0, 0, 0),
+        Rounding.toward_positive: (ones, ones, 0),
+        Rounding.toward_negative: (0, ones, 0),
+        Rounding.away_from_zero: (ones, 0, 0),
+        Rounding.to_odd: (ones, 0, ones),
+    }
+    return (0, 0, 0) if isinstance(rounding, Stochastic) else table[rounding]
 
 
 def _value_bits(fmt: Format, code: int, significand_bits: int, bias: int) -> int:

@@ -16,35 +16,33 @@ operand would halve its speed), which is what `_like`, `_left` and `_right` are 
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
-TILE = 4096  # elements rounded between two looks at the rare cases; a tile stays in the L1 cache
+BLOCK = 4096  # elements that one stage of work leaves in the L1 cache for the next
+TILE = 128  # elements rounded between two requests to memory
+AHEAD = 8 * TILE  # elements from those in work to those that memory is asked for
+LINE = 64  # bytes of a cache line
 
 
 class Lane(NamedTuple):
     """Constants of the vectorised loop. W is the width of the data's dtype."""
 
-    one: Any  # 1
-    significand_bits: Any  # stored bits of the dtype's significand: 23 or 52
-    magnitude_mask: Any  # all bits but the sign
-    dtype_infinity: Any  # bits of the dtype's infinity
-    emin_field: Any  # the dtype's exponent field of the format's smallest normal binade
+    min_normal: Any  # the format's smallest normal value, as bits of the dtype
     shift: Any  # bits discarded in the normal range
-    below_shift: Any  # bits discarded just below the normal range
-    max_shift: Any  # discarding more makes no difference
-    nearest: Any  # 1 for rounding to nearest, else 0
-    tie_even: Any  # 1 where a tie goes to the even code
-    tie_away: Any  # 1 where a tie goes away from zero
-    away: Any  # all ones for nearest, and where an inexact value goes away from zero …
-    away_negative: Any  # … flipped by these bits where it is negative
-    away_odd: Any  # … and by these where the lower neighbour's code is odd
-    parity: Any  # flips the last kept bit before it is looked at (formats of precision 1)
+    excess: Any  # below it, more: this less the bits of the binade's power of two (see `_align`)
+    increment: Any  # what rounding in a mode adds before it cuts …
+    increment_negative: Any  # … with these bits flipped where the value is negative
+    increment_odd: Any  # … and these where the lower neighbour's code is odd
+    odd: Any  # the last bit that is kept, which says whether a code is odd …
+    parity: Any  # … unless this flips it (formats of precision 1)
     random_mask: Any  # the leading bits of a random word that are R …
     random_tail: Any  # … and what follows R (variant B's half)
     random_bits: Any  # N, at most W
@@ -52,15 +50,33 @@ class Lane(NamedTuple):
     below_code_shift: Any  # from rounded subnormal to code: shift left by this
     below_float: Any  # bits of the power of two whose ulp is the subnormal step
     largest: Any  # the largest finite magnitude, as a result
-    over_positive: Any  # results past the range
-    over_negative: Any
+    over: Any  # result past the range …
+    over_flip: Any  # … with these bits flipped where the value is negative
     sign_mask: Any  # the sign bit of a result (0: unsigned) …
     zero_sign_mask: Any  # … and of a zero
     sign_shift: Any  # from the dtype's sign bit to a code's: shift right by this
-    infinity_positive: Any  # results for infinite values
-    infinity_negative: Any
+    infinity: Any  # result for infinity …
+    infinity_flip: Any  # … with these bits flipped for the negative one
     nan: Any  # result for NaN
     outside: Any  # result below an unsigned format, and for a zero that the format lacks
+
+
+class Dtype(NamedTuple):
+    """Constants of a float dtype, known when a kernel is compiled for it."""
+
+    zero: Any
+    one: Any
+    top: Any  # the place of the sign bit
+    significand_bits: Any  # stored
+    magnitude_mask: Any  # all bits but the sign
+    dtype_infinity: Any  # its bits
+
+
+_DTYPES = {
+    types.uint32: Dtype(*map(np.uint32, (0, 1, 31, 23, (1 << 31) - 1, 0xFF << 23))),
+    types.uint64: Dtype(*map(np.uint64, (0, 1, 63, 52, (1 << 63) - 1, 0x7FF << 52))),
+}
+_Loop = namedtuple("_Loop", Dtype._fields + Lane._fields)  # type: ignore[misc]  # what `_lane` gives
 
 
 class Scalar(NamedTuple):
@@ -163,23 +179,18 @@ def _bits_overload(value):
     return lambda value: np.float64(value).view(np.uint64)
 
 
-def _width(value: Any) -> Any:
-    return type(value)(8 * value.itemsize)
+def _lane(p: Any) -> Any:
+    """A lane's array by the names of `Lane`, with the constants of its dtype."""
+    raise NotImplementedError  # jitted code only
 
 
-@overload(_width)
-def _width_overload(value):
-    if value == types.uint32:
-        return lambda value: np.uint32(32)
-    return lambda value: np.uint64(64)
-
-
-@njit(forceinline=True)
-def _lane(p):
-    return Lane(
+@overload(_lane)
+def _lane_overload(p):
+    zero, one, top, significand_bits, magnitude_mask, infinity = _DTYPES[p.dtype]
+    return lambda p: _Loop(
+        zero, one, top, significand_bits, magnitude_mask, infinity,
         p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
-        p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23], p[24], p[25], p[26],
-        p[27], p[28], p[29], p[30],
+        p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23],
     )  # fmt: skip
 
 
@@ -247,18 +258,18 @@ def _fill_halves(halves, block, half, key):
 
 def random_words(words, key, offset):
     """Fill uint64 `words` with those of the stream's elements from `offset` on."""
-    upper = np.empty(TILE, np.uint32)
-    lower = np.empty(TILE, np.uint32)
+    upper = np.empty(BLOCK, np.uint32)
+    lower = np.empty(BLOCK, np.uint32)
     lead = np.int64(offset % np.uint64(4))
     start = -lead
     block = offset // np.uint64(4)
     while start < words.size:
         _fill_halves(upper, block, np.uint64(0), key)
         _fill_halves(lower, block, np.uint64(1), key)
-        for i in range(max(start, 0), min(start + TILE, words.size)):
+        for i in range(max(start, 0), min(start + BLOCK, words.size)):
             words[i] = (np.uint64(upper[i - start]) << _HALF) | np.uint64(lower[i - start])
-        start += TILE
-        block += np.uint64(TILE // 4)
+        start += BLOCK
+        block += np.uint64(BLOCK // 4)
 
 
 @njit
@@ -420,53 +431,56 @@ def _value(place, c):
 
 
 @njit(forceinline=True)
-def _locate(magnitude, c):
-    """Where the discarded bits are: (bits to round, how many of them go, below normal?).
+def _all_if(bit, c):
+    """All ones where the bit is 1, else 0."""
+    return _like(c.zero - bit, c.one)
 
-    1. At or above the format's smallest normal binade the dtype's bits serve as they are: a fixed
-       number of low bits goes, and a carry runs into the exponent field, which is right.
-    2. Below it, the significand with its leading bit made explicit takes their place, and one
-       more bit goes for every binade below. The dtype's own subnormals have no leading bit and
-       lie in the same binade as exponent field 1.
-    3. The distance stops at `max_shift`. Deterministic modes: the fraction is below 1/4 there,
-       and more distance changes nothing. Stochastic: see `_at_random`.
+
+@njit(forceinline=True)
+def _align(magnitude, c):
+    """(below the format's normal range?, significand, how many more bits go there).
+
+    At or above the smallest normal value the dtype's bits serve as they are: the low `shift` bits
+    go, and a carry runs into the exponent field, which is right. Below it the significand, its
+    leading bit made explicit, takes their place, and one bit more goes for every binade below.
+
+    1. The binade's power of two is the exponent field by itself. The dtype's own subnormals have
+       no leading bit and lie in the same binade as exponent field 1.
+    2. Without the power of two's bits, and with the leading bit, that is the significand.
+    3. The difference of two exponent fields is the number of bits; it wraps around, and is not
+       used, above the smallest normal value.
     """
-    zero = _like(0, c.one)
-    field = _right(magnitude, c.significand_bits)
-    below = field < c.emin_field
-    distance = _like(c.below_shift + c.emin_field - max(field, c.one), c.one)
-    distance = min(distance, c.max_shift) if below else c.shift
     leading = _left(c.one, c.significand_bits)
-    significand = _like(magnitude & _like(leading - c.one, c.one), c.one)
-    significand = _like(significand | (leading if field > zero else zero), c.one)
-    return (significand if below else magnitude), distance, below
+    binade = max(_like(magnitude & c.dtype_infinity, c.one), leading)
+    significand = _like(magnitude - binade + leading, c.one)
+    excess = _right(_like(c.excess - binade, c.one), c.significand_bits)
+    return magnitude < c.min_normal, significand, excess
 
 
 @njit(forceinline=True)
-def _by_mode(base, distance, negative, c):
-    """Round in a deterministic mode: the bits that are kept, as an integer.
+def _by_mode(magnitude, negative, c):
+    """Round in a deterministic mode: (kept bits above `shift` others, below normal?).
 
-    1. An increment goes in before the cut, so that its carry decides. Nearest: half less one
-       (ones in all discarded places but the first), and one more to take a tie up. Away from
-       zero: ones in all discarded places. Toward zero: nothing.
-    2. Even and odd are said of the code. That is the last kept bit, but for precision 1, where
-       it is the last bit of the exponent, whose parity the biases may flip. Below the normal
-       range the flipped bit is cut off, and the code, 0, is even as it should be.
+    1. What goes in excess is cut off at once. Any bit lost is kept in mind by setting the last
+       one that is left to discard, which is below the half and so decides nothing else.
+    2. An increment goes in before the cut, so that its carry decides. Nearest: half less one, and
+       one more to take a tie up. Away from zero: ones in all discarded places. Toward zero: none.
+    3. Even and odd are said of the code. That is the last kept bit, but for precision 1, where
+       it is the last bit of the exponent, whose parity the biases may flip.
     """
-    zero = _like(0, c.one)
-    discarded = _like(_left(c.one, distance) - c.one, c.one)
-    odd = _like(_right(_like(base ^ c.parity, c.one), distance) & c.one, c.one)
-    all_if_negative = _like(zero - negative, c.one)
-    all_if_odd = _like(zero - odd, c.one)
-    away = c.away ^ (all_if_negative & c.away_negative) ^ (all_if_odd & c.away_odd)
-    tie = (odd & c.tie_even) | c.tie_away
-    increment = (_right(discarded, c.nearest) & away) + (discarded & tie)
-    return _right(_like(base + increment, c.one), distance)
+    below, significand, excess = _align(magnitude, c)
+    excess = min(excess, c.top)
+    aligned = _right(significand, excess)
+    lost = _like(_left(aligned, excess) != significand, c.one)
+    base = _like(aligned | lost, c.one) if below else magnitude
+    increment = c.increment ^ (_all_if(negative, c) & c.increment_negative)
+    increment ^= c.increment_odd if (base & c.odd) ^ c.parity != c.zero else c.zero
+    return _like(base + increment, c.one), below
 
 
 @njit(forceinline=True)
-def _at_random(base, distance, word, c, variant_c):
-    """Round stochastically by a random word: (the bits that are kept, may they be wrong?).
+def _at_random(magnitude, word, c, variant_c):
+    """Round stochastically by a random word: (kept bits, below normal?, may they be wrong?).
 
     1. R, the leading N bits of the word, goes in right below the last place that is kept; what
        it has beyond the discarded bits falls off, and what it lacks is zero: the carry is that
@@ -474,15 +488,19 @@ def _at_random(base, distance, word, c, variant_c):
     2. Variant C rounds the discarded bits to N first. The bits below, left as they are, are
        worth less than R's last and cannot carry.
     3. More than W - 1 discarded bits are shifted down to W - 1 first. The bits that this loses
-       matter where the sum is all ones: then an exact second look is due.
+       matter where the sum is all ones: then an exact second look is due. From 2·(W - 1) bits on,
+       more distance changes nothing.
     """
-    most = _like(_width(c.one) - c.one, c.one)
-    beyond = _like(max(distance, most) - most, c.one)
+    below, significand, excess = _align(magnitude, c)
+    base = significand if below else magnitude
+    distance = _like(c.shift + (excess if below else c.zero), c.one)
+    distance = min(distance, _like(c.top + c.top, c.one))
+    beyond = _like(max(distance, c.top) - c.top, c.one)
     shifted = _right(base, beyond)
-    distance = min(distance, most)
+    distance = min(distance, c.top)
     increment = _right(
         _right(_like((word & c.random_mask) | c.random_tail, c.one), c.one),
-        _like(most - distance, c.one),
+        _like(c.top - distance, c.one),
     )
     if variant_c:
         lost = base != _left(shifted, beyond)
@@ -492,46 +510,55 @@ def _at_random(base, distance, word, c, variant_c):
         odd = _like(_right(shifted, cut) & discarded & c.one, c.one)
         shifted = _like(shifted + _right(discarded, c.one) + odd, c.one)
     total = _like(shifted + increment, c.one)
-    return _right(total, distance), total == c.magnitude_mask
+    return _right(total, distance), below, total == c.magnitude_mask
 
 
 @njit(forceinline=True)
-def _value_result(places, below, bits, c):
+def _value_result(places, below, magnitude, bits, c):
     """From the bits that are kept to the bits of a float with its sign."""
     normal = _left(places, c.shift)
     # The float at `below_float` plus `places` units in its last place, minus the float itself.
     subnormal = _bits(_float(_like(c.below_float + places, c.one)) - _float(c.below_float))
-    return _finish(subnormal if below else normal, bits, bits, c)
+    return _finish(subnormal if below else normal, magnitude, bits, bits, c)
 
 
 @njit(forceinline=True)
-def _code_result(places, below, bits, c):
+def _code_result(places, below, magnitude, bits, c):
     """From the bits that are kept to a code."""
     normal = _like(places - c.code_offset, c.one)
     code = _left(places, c.below_code_shift) if below else normal
-    return _finish(code, bits, _right(bits, c.sign_shift), c)
+    return _finish(code, magnitude, bits, _right(bits, c.sign_shift), c)
 
 
 @njit(forceinline=True)
-def _finish(result, bits, sign, c):
-    zero = _like(0, c.one)
-    mask = c.sign_mask if result != zero else c.zero_sign_mask
-    over = c.over_negative if bits > c.magnitude_mask else c.over_positive
-    return over if result > c.largest else _like(result | (sign & mask), c.one)
+def _finish(result, magnitude, bits, sign, c):
+    """Put in the sign, and what stands for values past the range, infinities and NaN.
+
+    Those of the dtype are past any format's range, whatever the rounding made of them.
+    """
+    negative = _right(bits, c.top)
+    past = c.over ^ (_all_if(negative, c) & c.over_flip)
+    infinity = c.infinity ^ (_all_if(negative, c) & c.infinity_flip)
+    past = infinity if magnitude >= c.dtype_infinity else past
+    past = c.nan if magnitude > c.dtype_infinity else past
+    mask = c.sign_mask if result != c.zero else c.zero_sign_mask
+    return past if result > c.largest else _like(result | (sign & mask), c.one)
 
 
 @njit(forceinline=True)
 def _slow(bits, c, s, word):
     """The result of a finite nonzero value by the exact scalar path."""
-    magnitude = bits & c.magnitude_mask
+    magnitude = _like(bits & c.magnitude_mask, c.one)
+    negative = bits > c.magnitude_mask
     bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
     significand, exponent = _parts(np.uint64(magnitude), np.int64(c.significand_bits), bias)
-    place, _, _ = _round_exact(significand, exponent, bits > c.magnitude_mask, s, word)
+    place, _, _ = _round_exact(significand, exponent, negative, s, word)
     if place > np.uint64(s.max_code):
-        return c.over_negative if bits > c.magnitude_mask else c.over_positive
+        return _like(c.over ^ (c.over_flip if negative else c.zero), c.one)
     if s.codes:
-        return _finish(_like(place, c.one), bits, _right(bits, c.sign_shift), c)
-    return _finish(_bits(_float_like(_value(place, s), c.one)), bits, bits, c)
+        sign = _right(bits, c.sign_shift)
+        return _finish(_like(place, c.one), magnitude, bits, sign, c)
+    return _finish(_bits(_float_like(_value(place, s), c.one)), magnitude, bits, bits, c)
 
 
 def _float_like(value: Any, other: Any) -> Any:
@@ -545,65 +572,64 @@ def _float_like_overload(value, other):
     return lambda value, other: np.float64(value)
 
 
-@njit
-def _settle_specials(x, out, c):
-    """Last pass where infinities or NaN were seen; returns how many NaN."""
-    nans = 0
-    for i in range(x.size):
-        magnitude = _like(x[i] & c.magnitude_mask, c.one)
-        if magnitude > c.dtype_infinity:
-            out[i] = c.nan
-            nans += 1
-        elif magnitude == c.dtype_infinity:
-            out[i] = c.infinity_negative if x[i] > c.magnitude_mask else c.infinity_positive
-    return nans
+@intrinsic
+def _prefetch(typing_context, array, index):
+    """Ask for the cache line of an element, which may lie past the end."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(function, [address, number(0), number(3), number(1)])  # read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
 
 
 @njit(forceinline=True)
-def _staged(x, buffer, start):
-    """A copy of the tile of `x` at `start`.
+def _ask_for_tile(x, start):
+    """Ask memory for a tile ahead of its turn.
 
-    Reading ahead of the arithmetic hides the latency of memory, and `out` may then be `x` itself.
+    The processor looks a few hundred instructions ahead, which is less than memory is away.
     """
-    tile = x[start : start + TILE]
-    copy = buffer[: tile.size]
-    for i in range(tile.size):
-        copy[i] = tile[i]
-    return copy
+    for ahead in range(start, start + TILE, LINE // x.itemsize):
+        _prefetch(x, ahead)
 
 
 @njit(forceinline=True)
 def _cast(x, out, lane, codes):
     c = _lane(lane)
-    zero = _like(0, c.one)
-    top = _like(_width(c.one) - c.one, c.one)
     buffer = np.empty(TILE, x.dtype)
-    nans = 0
+    largest = c.zero
     for start in range(0, x.size, TILE):
-        tile, results = _staged(x, buffer, start), out[start : start + TILE]
-        largest = zero
+        _ask_for_tile(x, start + AHEAD)
+        source, results = x[start : start + TILE], out[start : start + TILE]
+        tile = buffer[: source.size]  # a copy, for `out` may be `x`
+        for i in range(source.size):
+            tile[i] = source[i]
         for i in range(tile.size):
             bits = tile[i]
             magnitude = _like(bits & c.magnitude_mask, c.one)
-            base, distance, below = _locate(magnitude, c)
-            places = _by_mode(base, distance, _right(bits, top), c)
+            total, below = _by_mode(magnitude, _right(bits, c.top), c)
+            places = _right(total, c.shift)
             if codes:
-                results[i] = _code_result(places, below, bits, c)
+                results[i] = _code_result(places, below, magnitude, bits, c)
             else:
-                results[i] = _value_result(places, below, bits, c)
+                results[i] = _value_result(places, below, magnitude, bits, c)
             largest = max(largest, magnitude)
-        if largest >= c.dtype_infinity:
-            nans += _settle_specials(tile, results, c)
-    return nans
+    return np.int64(largest > c.dtype_infinity)
 
 
 def round_by_mode(x, out, lane):
-    """Round bits of floats to bits of values; returns how many are NaN."""
+    """Round bits of floats to bits of values; returns whether there is NaN."""
     return _cast(x, out, lane, False)
 
 
 def encode_by_mode(x, out, lane):
-    """Round bits of floats to codes; returns how many are NaN."""
+    """Round bits of floats to codes; returns whether there is NaN."""
     return _cast(x, out, lane, True)
 
 
@@ -642,17 +668,15 @@ def _drawn_overload(buffer, halves, index, key):
 @njit(forceinline=True)
 def _round_tile(tile, results, words, c, codes, variant_c):
     """The vectorised loop at random: (the largest magnitude, must some be redone?)."""
-    largest = _like(0, c.one)
-    doubtful = _like(0, c.one)
+    largest, doubtful = c.zero, c.zero
     for i in range(tile.size):
         bits = tile[i]
         magnitude = _like(bits & c.magnitude_mask, c.one)
-        base, distance, below = _locate(magnitude, c)
-        places, doubt = _at_random(base, distance, words[i], c, variant_c)
+        places, below, doubt = _at_random(magnitude, words[i], c, variant_c)
         if codes:
-            results[i] = _code_result(places, below, bits, c)
+            results[i] = _code_result(places, below, magnitude, bits, c)
         else:
-            results[i] = _value_result(places, below, bits, c)
+            results[i] = _value_result(places, below, magnitude, bits, c)
         largest = max(largest, magnitude)
         doubtful = _like(doubtful | _like(doubt, c.one), c.one)
     return largest, doubtful
@@ -661,36 +685,40 @@ def _round_tile(tile, results, words, c, codes, variant_c):
 @njit(forceinline=True)
 def _cast_at_random(x, out, lane, variant, given, key, offset, codes):
     c = _lane(lane)
-    zero = _like(0, c.one)
-    spare = np.uint64(64) - np.uint64(_width(c.one))
+    spare = np.uint64(63) - np.uint64(c.top)
     buffer = np.empty(TILE, x.dtype)
-    drawn = np.empty(TILE, x.dtype)
-    halves = np.empty(TILE + 4, np.uint32)
-    nans, doubts = 0, zero
-    for start in range(0, x.size, TILE):
-        tile, results = _staged(x, buffer, start), out[start : start + TILE]
-        words = drawn[: tile.size]
+    drawn = np.empty(BLOCK, x.dtype)
+    halves = np.empty(BLOCK + 4, np.uint32)
+    largest, doubts = c.zero, c.zero
+    for first in range(0, x.size, BLOCK):
+        part, written = x[first : first + BLOCK], out[first : first + BLOCK]
+        words = drawn[: part.size]
         if given.size:
-            tile_given = given[start : start + TILE]
+            part_given = given[first : first + BLOCK]
             for i in range(words.size):
-                words[i] = _like(tile_given[i] >> spare, c.one)
+                words[i] = _like(part_given[i] >> spare, c.one)
         else:
-            words = _drawn(words, halves, offset + np.uint64(start), key)
-        if variant == VARIANT_C:
-            largest, doubtful = _round_tile(tile, results, words, c, codes, True)
-        else:
-            largest, doubtful = _round_tile(tile, results, words, c, codes, False)
-        doubts = _like(doubts | doubtful, c.one)
-        if largest >= c.dtype_infinity:
-            nans += _settle_specials(tile, results, c)
-    return nans, np.int64(doubts)
+            words = _drawn(words, halves, offset + np.uint64(first), key)
+        for start in range(0, part.size, TILE):
+            _ask_for_tile(part, start + AHEAD)
+            source, results = part[start : start + TILE], written[start : start + TILE]
+            tile, tile_words = buffer[: source.size], words[start : start + TILE]
+            for i in range(source.size):
+                tile[i] = source[i]
+            if variant == VARIANT_C:
+                highest, doubtful = _round_tile(tile, results, tile_words, c, codes, True)
+            else:
+                highest, doubtful = _round_tile(tile, results, tile_words, c, codes, False)
+            largest = max(largest, highest)
+            doubts = _like(doubts | doubtful, c.one)
+    return np.int64(largest > c.dtype_infinity), np.int64(doubts)
 
 
 def round_at_random(x, out, lane, variant, given, key, offset):
     """Like `round_by_mode`, by the words `given`, or by the stream of `key` from `offset` on.
 
-    Returns how many are NaN, and nonzero where `redo` is due with a rule that looks at more of
-    the discarded bits than a lane holds.
+    Returns whether there is NaN, and nonzero where `redo` is due with a rule that looks at more
+    of the discarded bits than a lane holds.
     """
     return _cast_at_random(x, out, lane, variant, given, key, offset, False)
 
@@ -706,11 +734,10 @@ def redo(x, out, lane, scalar, given, key, offset, everything):
     With `everything`, all finite values.
     """
     c, s = _lane(lane), _scalar(scalar)
-    zero = _like(0, c.one)
     for i in range(x.size):
         magnitude = _like(x[i] & c.magnitude_mask, c.one)
-        below = _right(magnitude, c.significand_bits) < c.emin_field
-        if zero < magnitude < c.dtype_infinity and (everything or below):
+        below = magnitude < c.min_normal
+        if c.zero < magnitude < c.dtype_infinity and (everything or below):
             word = np.uint64(0)
             if s.mode == STOCHASTIC:
                 word = given[i] if given.size else _word(offset + np.uint64(i), key)
@@ -720,12 +747,11 @@ def redo(x, out, lane, scalar, given, key, offset, everything):
 def settle_outside(x, out, lane, scalar):
     """Replace results of values below an unsigned format, and of zeros that a format lacks."""
     c, s = _lane(lane), _scalar(scalar)
-    zero = _like(0, c.one)
     for i in range(x.size):
         magnitude = _like(x[i] & c.magnitude_mask, c.one)
         below_zero = s.signed == 0 and x[i] > c.magnitude_mask and magnitude <= c.dtype_infinity
         beyond = out[i] != 0 if s.zero else True
-        outside = (below_zero and beyond) or (s.zero == 0 and magnitude == zero)
+        outside = (below_zero and beyond) or (s.zero == 0 and magnitude == c.zero)
         out[i] = c.outside if outside else out[i]
 
 
@@ -742,7 +768,7 @@ def cast_flags(x, flags, lane, scalar, given, key, offset):
             flag = 0 if magnitude & quiet else INVALID
         elif magnitude == c.dtype_infinity:
             flag = INVALID if negative and not s.signed else s.infinity_flags
-        elif magnitude == _like(0, c.one):
+        elif magnitude == c.zero:
             flag = 0 if s.zero else INVALID
         elif negative and not s.signed and not s.zero:
             flag = INVALID
@@ -864,8 +890,8 @@ def sketch32(x, packed, table, lowest, totals):
         part = x[start : start + (1 << 23)]
         packed[:] = np.uint64(0)
         smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
-        for tile in range(0, part.size, TILE):
-            chunk = part[tile : tile + TILE]
+        for tile in range(0, part.size, BLOCK):
+            chunk = part[tile : tile + BLOCK]
             for i in range(chunk.size):
                 magnitude = np.uint32(chunk[i] & np.uint32(0x7FFFFFFF))
                 # Zero wraps around to the largest; what is not finite counts as zero.

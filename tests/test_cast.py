@@ -140,6 +140,28 @@ def test_formats_at_the_edges_of_binary64(name: str) -> None:
         check(x, fmt, rounding=rounding)
 
 
+@pytest.mark.parametrize("exponent_bits", [6, 7, 8])
+@pytest.mark.parametrize("short", [0, 1, 2])
+@pytest.mark.parametrize("subnormals", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_formats_nearly_as_precise_as_the_dtype(
+    exponent_bits: int, short: int, subnormals: bool, dtype: type
+) -> None:
+    """Below their normal range bits go that the normal range has no place to discard."""
+    wide = 3 if dtype is np.float64 else 0
+    stored = np.finfo(dtype).nmant
+    fmt = Format(exponent_bits + wide, stored - short, subnormals=subnormals)
+    rng = np.random.default_rng(short)
+    significand = rng.integers(1 << stored, 2 << stored, 400)
+    significand[:200] &= -(1 << (stored - 3))  # few bits, for ties
+    exponent = fmt.emin - stored + rng.integers(-stored - 3, 2, 400)
+    with np.errstate(under="ignore"):
+        x = np.ldexp(significand.astype(np.float64), exponent).astype(dtype)
+    x = np.concatenate([x, -x, np.array([0.0, np.finfo(dtype).smallest_subnormal], dtype)])
+    for rounding in DETERMINISTIC:
+        check(x, fmt, rounding=rounding)
+
+
 @pytest.mark.parametrize(
     "name",
     ["float8_e4m3fn", "e3m2b130f", "float8_e8m0fnu", "e2m1f,subnormals=false", "binary6p3ue"],

@@ -121,6 +121,7 @@ def test_kernels_stand_alone() -> None:
         "functools",
         "math",
         "typing",
+        "llvmlite",  # Numba's own
         "numba",
         "numpy",
     }
