@@ -82,7 +82,9 @@ CASES = (
 def run(program: str, cache: Path, modules: Path) -> tuple[float, float]:
     """Seconds from the start of a new process to its result, and to its end."""
     path = os.pathsep.join([str(modules), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environ = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": path}
+    environ = dict(os.environ)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
+    environ |= {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": path}
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program + REPORT],

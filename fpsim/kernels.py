@@ -857,6 +857,14 @@ def _sketch_one(magnitude, table, lowest):
     table[cell, 3] += square >> np.uint64(32)
 
 
+@njit
+def _extend(totals, value):
+    """Let the range of magnitudes in `totals` take in a positive value."""
+    bits = np.float64(value).view(np.uint64)
+    totals[3] = min(totals[3], bits)
+    totals[4] = max(totals[4], bits)
+
+
 def sketch64(x, table, lowest, totals):
     """Add float64 bits to a table of cells from exponent `lowest` on.
 
@@ -872,63 +880,72 @@ def sketch64(x, table, lowest, totals):
             totals[1 if magnitude == infinity else 2] += np.uint64(1)
         else:
             _sketch_one(magnitude, table, lowest)
-            totals[3] = min(totals[3], magnitude)
-            totals[4] = max(totals[4], magnitude)
+            _extend(totals, np.uint64(magnitude).view(np.float64))
+
+
+@njit
+def _sketch_tile(x, table, lowest, totals):
+    """Add a tile of float32 bits to a table, whatever they are."""
+    for i in range(x.size):
+        magnitude = np.uint32(x[i] & np.uint32(0x7FFFFFFF))
+        if magnitude == 0:
+            totals[0] += np.uint64(1)
+        elif magnitude >= np.uint32(0x7F800000):
+            totals[1 if magnitude == np.uint32(0x7F800000) else 2] += np.uint64(1)
+        else:
+            value = np.float64(magnitude.view(np.float32))
+            _sketch_one(value.view(np.uint64), table, lowest)
+            _extend(totals, value)
 
 
 def sketch32(x, packed, table, lowest, totals):
     """Add float32 bits to a table, as `sketch64` does, at a fraction of the cost.
 
-    `packed` is scratch of shape (2, 2**15, 2): by the upper half of the bits, (count << 40) + sum
-    of the lower halves, and the sum of their squares. One addition counts and sums; two halves
-    taken in turn keep additions to one cell from waiting for each other. Zero goes to cell 0
-    without a branch; subnormals and non-finite values, which are rare, take one.
+    `packed` is scratch of shape (2**15, 2): by the upper half of the bits, (count << 40) + sum of
+    the lower halves, and the sum of their squares. One addition counts and sums. Zero goes to
+    cell 0 without a branch; tiles with subnormals or non-finite values, which are rare, are gone
+    through one by one.
     """
-    low_half = np.uint32(0xFFFF)
+    low_half, magnitude_mask = np.uint32(0xFFFF), np.uint32(0x7FFFFFFF)
     tiny, infinity = np.uint32(0x007FFFFF), np.uint32(0x7F800000)
     for start in range(0, x.size, 1 << 23):  # below 2**24, so that no sum can overflow
         part = x[start : start + (1 << 23)]
         packed[:] = np.uint64(0)
-        smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
-        for tile in range(0, part.size, BLOCK):
-            chunk = part[tile : tile + BLOCK]
-            for i in range(chunk.size):
-                magnitude = np.uint32(chunk[i] & np.uint32(0x7FFFFFFF))
-                # Zero wraps around to the largest; what is not finite counts as zero.
-                finite = magnitude if magnitude < infinity else np.uint32(0)
-                smallest = min(smallest, np.uint32(finite - np.uint32(1)))
-                largest = max(largest, finite)
-            for i in range(chunk.size):
-                magnitude = np.uint32(chunk[i] & np.uint32(0x7FFFFFFF))
-                if np.uint32(magnitude - np.uint32(1)) < tiny:
-                    value = np.float64(np.uint32(magnitude).view(np.float32))
-                    _sketch_one(np.float64(value).view(np.uint64), table, lowest)
-                elif magnitude >= infinity:
-                    totals[1 if magnitude == infinity else 2] += np.uint64(1)
-                else:
-                    low = np.uint64(magnitude & low_half)
-                    cell = np.int64(magnitude >> np.uint32(16))
-                    packed[i & 1, cell, 0] += (np.uint64(1) << np.uint64(40)) + low
-                    packed[i & 1, cell, 1] += low * low
-        totals[0] += (packed[0, 0, 0] >> np.uint64(40)) + (packed[1, 0, 0] >> np.uint64(40))
+        smallest, largest = magnitude_mask, np.uint32(0)
+        for tile_start in range(0, part.size, TILE):
+            _ask_for_tile(part, tile_start + AHEAD)
+            tile = part[tile_start : tile_start + TILE]
+            low, high = np.uint32(0xFFFFFFFF), np.uint32(0)
+            for i in range(tile.size):
+                magnitude = np.uint32(tile[i] & magnitude_mask)
+                low = min(low, np.uint32(magnitude - np.uint32(1)))  # zero becomes the largest
+                high = max(high, magnitude)
+            if low < tiny or high >= infinity:
+                _sketch_tile(tile, table, lowest, totals)
+                continue
+            smallest, largest = min(smallest, low), max(largest, high)
+            for i in range(tile.size):
+                magnitude = np.uint32(tile[i] & magnitude_mask)
+                lower = np.uint64(magnitude & low_half)
+                cell = np.uint64(magnitude >> np.uint32(16))
+                packed[cell, 0] += (np.uint64(1) << np.uint64(40)) + lower
+                packed[cell, 1] += lower * lower
+        totals[0] += packed[0, 0] >> np.uint64(40)
         if largest != 0:
-            bits = np.float64(np.uint32(smallest + np.uint32(1)).view(np.float32)).view(np.uint64)
-            totals[3] = min(totals[3], bits)
-            bits = np.float64(np.uint32(largest).view(np.float32)).view(np.uint64)
-            totals[4] = max(totals[4], bits)
+            _extend(totals, np.float64(np.uint32(smallest + np.uint32(1)).view(np.float32)))
+            _extend(totals, np.float64(np.uint32(largest).view(np.float32)))
         # A normal float32's upper half is (exponent + 127) * 128 + leading bits of its mantissa.
         first = (np.int64(-127) - lowest) * 128
         for cell in range(128, 255 * 128):
-            for k in range(2):
-                both = packed[k, cell, 0]
-                if both:
-                    # A lower half is 16 bits of an offset in units 256 times smaller.
-                    table[first + cell, 0] += both >> np.uint64(40)
-                    offsets = both & np.uint64((1 << 40) - 1)
-                    table[first + cell, 1] += offsets << np.uint64(8)
-                    squares = packed[k, cell, 1]
-                    table[first + cell, 2] += (squares & np.uint64(0xFFFF)) << np.uint64(16)
-                    table[first + cell, 3] += squares >> np.uint64(16)
+            both = packed[cell, 0]
+            if both:
+                # A lower half is 16 bits of an offset in units 256 times smaller.
+                table[first + cell, 0] += both >> np.uint64(40)
+                offsets = both & np.uint64((1 << 40) - 1)
+                table[first + cell, 1] += offsets << np.uint64(8)
+                squares = packed[cell, 1]
+                table[first + cell, 2] += (squares & np.uint64(0xFFFF)) << np.uint64(16)
+                table[first + cell, 3] += squares >> np.uint64(16)
 
 
 # Measurement ---------------------------------------------------------------------------------
@@ -1014,7 +1031,7 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
         *(types.float64,) * 2,
     ),
     random_words: lambda x, out: types.void(_array(out), types.uint64, types.uint64),
-    sketch32: lambda x, out: types.void(_array(x, written=False), _array(types.uint64, 3), *_TABLE),
+    sketch32: lambda x, out: types.void(_array(x, written=False), _array(types.uint64, 2), *_TABLE),
     sketch64: lambda x, out: types.void(_array(x, written=False), *_TABLE),
     scaled: lambda x, out: types.void(_array(x, written=False), _array(out), types.float64),
     error_sums: lambda x, out: types.void(

@@ -249,15 +249,16 @@ def _sketch(
         if not hasattr(mine, "table"):
             mine.table = np.zeros((cells, 4), np.uint64)
             mine.totals = np.array([0, 0, 0, (1 << 64) - 1, 0], np.uint64)
-            mine.scratch = () if wide else (np.empty((2, 1 << 15, 2), np.uint64),)
+            mine.scratch = () if wide else (np.empty((1 << 15, 2), np.uint64),)
             every.append((mine.table, mine.totals))
         for (values,), _ in chunks([(array, lanes)], start + first, start + last, buffer=_LEAST):
             kernel(values.view(uint), *mine.scratch, mine.table, lowest, mine.totals)
         if progress is not None:
             progress(last - first)
 
-    share = -(-(stop - start) // get_num_threads())
-    over_chunks(stop - start, work, chunk=min(max(share, _LEAST), _CHUNK))
+    rounds = -(-(stop - start) // (get_num_threads() * _CHUNK))
+    share = -(-(stop - start) // (get_num_threads() * rounds))  # the same for every thread
+    over_chunks(stop - start, work, chunk=max(share, _LEAST))
     table = reduce(np.add, (t for t, _ in every))
     totals = np.array([t for _, t in every])
     rows = np.flatnonzero(table[:, 0])
