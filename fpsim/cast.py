@@ -19,6 +19,8 @@ from fpsim.arguments import array as as_array
 from fpsim.arguments import integer, shown
 from fpsim.catalog import formats, parse
 from fpsim.format import Format, NaNs
+from fpsim.kernels import casts, exact
+from fpsim.kernels.lanes import Lane
 from fpsim.rounding import (
     Flag,
     Overflow,
@@ -40,14 +42,14 @@ _UINT: dict[np.dtype[Any], np.dtype[Any]] = {_F32: np.dtype(np.uint32), _F64: np
 _NO_WORDS = np.zeros(0, np.uint64)
 
 _MODES = {
-    Rounding.ties_to_even: kernels.TIES_TO_EVEN,
-    Rounding.ties_to_away: kernels.TIES_TO_AWAY,
-    Rounding.ties_to_zero: kernels.TIES_TO_ZERO,
-    Rounding.toward_zero: kernels.TOWARD_ZERO,
-    Rounding.toward_positive: kernels.TOWARD_POSITIVE,
-    Rounding.toward_negative: kernels.TOWARD_NEGATIVE,
-    Rounding.away_from_zero: kernels.AWAY_FROM_ZERO,
-    Rounding.to_odd: kernels.TO_ODD,
+    Rounding.ties_to_even: exact.TIES_TO_EVEN,
+    Rounding.ties_to_away: exact.TIES_TO_AWAY,
+    Rounding.ties_to_zero: exact.TIES_TO_ZERO,
+    Rounding.toward_zero: exact.TOWARD_ZERO,
+    Rounding.toward_positive: exact.TOWARD_POSITIVE,
+    Rounding.toward_negative: exact.TOWARD_NEGATIVE,
+    Rounding.away_from_zero: exact.AWAY_FROM_ZERO,
+    Rounding.to_odd: exact.TO_ODD,
 }
 # How many of the discarded bits a stochastic decision looks at, beyond N: variant C's tie needs
 # the next one and whether any follows.
@@ -522,13 +524,13 @@ def _run(
         return kernels.compiled(kernel, uint, written)
 
     random = isinstance(rounding, Stochastic)
-    by_mode = kernels.encode_by_mode if codes else kernels.round_by_mode
-    at_random = kernels.encode_at_random if codes else kernels.round_at_random
+    by_mode = casts.encode_by_mode if codes else casts.round_by_mode
+    at_random = casts.encode_at_random if codes else casts.round_at_random
     run = compiled(at_random if random else by_mode)
-    settle = compiled(kernels.settle_outside) if not (fmt.signed and fmt.zero) else None
+    settle = compiled(casts.settle_outside) if not (fmt.signed and fmt.zero) else None
     flagging = None
     if flags is not None:
-        flagging = kernels.compiled(kernels.cast_flags, uint, np.dtype(np.uint8))
+        flagging = kernels.compiled(casts.cast_flags, uint, np.dtype(np.uint8))
     stream = Stream.of(rng) if random and given is None else Stream(0)
     key = np.uint64(stream.seed)
     operands = [(source, lanes), (target, element)]
@@ -557,7 +559,7 @@ def _run(
                 found = run(bits, results, c.lane)
             everything = c.near and doubts != 0
             if everything or c.slow_below:
-                redo = compiled(kernels.redo)
+                redo = compiled(casts.redo)
                 redo(bits, results, c.lane, c.scalar, *draw, everything)
             if settle is not None:
                 settle(bits, results, c.lane, c.scalar)
@@ -613,8 +615,8 @@ def chunks(
 class _Constants:
     """What the kernels are told, and which of them are needed."""
 
-    lane: NDArray[Any]  # kernels.Lane
-    scalar: NDArray[np.int64]  # kernels.Scalar
+    lane: NDArray[Any]  # Lane
+    scalar: NDArray[np.int64]  # exact.Scalar
     variant: int
     slow_below: bool  # the vectorised loop cannot serve values below the normal range
     near: bool  # nor settle every random word
@@ -675,7 +677,7 @@ def _constants(
     def with_sign(code: int) -> int:
         return code if code == fmt.nan_code else code | sign
 
-    lane = kernels.Lane(
+    lane = Lane(
         min_normal=lowest << significand_bits,
         shift=shift,
         excess=(lowest + (0 if fmt.subnormals else fmt.mantissa_bits)) << significand_bits,
@@ -702,14 +704,14 @@ def _constants(
         nan=result(fmt.nan_code),
         outside=result(outside),
     )
-    scalar = kernels.Scalar(
+    scalar = exact.Scalar(
         emin=fmt.emin,
         mantissa_bits=fmt.mantissa_bits,
         subnormals=int(fmt.subnormals),
         zero=int(fmt.zero),
         signed=int(fmt.signed),
         max_code=fmt.max_code,
-        mode=kernels.STOCHASTIC if random else _MODES[Rounding(rounding)],  # type: ignore[arg-type]
+        mode=exact.STOCHASTIC if random else _MODES[Rounding(rounding)],  # type: ignore[arg-type]
         random_bits=bits,
         variant="ABC".index(variant),
         codes=int(codes),
@@ -792,7 +794,7 @@ def _decoder(
     if fmt.bits <= _TABLE_BITS and source.itemsize <= 2:
         element = _F64 if target == _F64 else _F32
         table = _table(fmt, element, source)
-        return kernels.compiled(kernels.decode_table, source, element), (table,), element
+        return kernels.compiled(casts.decode_table, source, element), (table,), element
     scalar = _constants(fmt, Rounding.ties_to_even, Overflow.nan, _F64, True).scalar
     none = (1 << 64) - 1
     infinity = none if fmt.infinity_code is None else fmt.infinity_code
@@ -810,7 +812,7 @@ def _decoder(
         -0.0 if fmt.has_negative_zero else math.nan,
         -0.0 if fmt.has_negative_zero else 0.0,
     )
-    return kernels.compiled(kernels.decode_wide, source, _F64), (scalar, *arguments), _F64
+    return kernels.compiled(casts.decode_wide, source, _F64), (scalar, *arguments), _F64
 
 
 @lru_cache(maxsize=64)

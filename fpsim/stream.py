@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fpsim import kernels
 from fpsim.arguments import integer
+from fpsim.kernels.words import random_words
 from fpsim.threads import over_chunks
 
 _WORD = np.dtype(np.uint64)
@@ -86,7 +87,7 @@ class Stream:
         ['0x5f6fb7091a381a9a', '0xd893f64bc9649d4']
         """
         words = np.empty(integer("size", size, 0, 1 << 48, "give how many words, 0 or more"), _WORD)
-        kernel = kernels.compiled(kernels.random_words, _WORD, _WORD)
+        kernel = kernels.compiled(random_words, _WORD, _WORD)
 
         def work(start: int, stop: int) -> None:
             first = (self.offset + start) % (1 << 64)

@@ -13,6 +13,7 @@ from fpsim.analysis.error import ErrorSummary, Metric, parse_metric
 from fpsim.arguments import positive
 from fpsim.cast import chunks, real_array, round
 from fpsim.format import Format
+from fpsim.kernels import statistics
 from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
@@ -106,15 +107,15 @@ def _sums(
     draw: Stream | None,
     past: float,
 ) -> tuple[int, NDArray[np.float64]]:
-    """(k, sums) of one chunk: the sums of `kernels.error_sums` in units of 2**k."""
+    """(k, sums) of one chunk: the sums of `statistics.error_sums` in units of 2**k."""
     # Elements that are left out become 0, so that random bits keep their places and a format
     # without NaN takes no offence.
     y = np.empty_like(x)
-    kernels.compiled(kernels.scaled, _F64, _F64)(x, y, scale)
+    kernels.compiled(statistics.scaled, _F64, _F64)(x, y, scale)
     q = round(y, fmt, rounding=mode, overflow=rule, rng=draw)
     k = int(np.frexp(max(np.max(y), -np.min(y)))[1])
     sums = np.zeros(10)
-    kernels.compiled(kernels.error_sums, _F64, _F64)(x, y, q, past, k, sums)
+    kernels.compiled(statistics.error_sums, _F64, _F64)(x, y, q, past, k, sums)
     return k, sums
 
 

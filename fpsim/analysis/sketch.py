@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpsim import kernels
 from fpsim.cast import chunks, real_array
+from fpsim.kernels import statistics
 from fpsim.threads import get_num_threads, over_chunks
 
 CELL_BITS = 7  # a cell is one of 2**7 equal parts of a binade
@@ -241,7 +242,7 @@ def _sketch(
     lowest = -1074 if wide else -149  # the exponent of the first cell
     cells = (1024 - lowest if wide else 128 - lowest) << CELL_BITS
     uint = np.dtype(np.uint64 if wide else np.uint32)
-    kernel = kernels.compiled(kernels.sketch64 if wide else kernels.sketch32, uint, uint)
+    kernel = kernels.compiled(statistics.sketch64 if wide else statistics.sketch32, uint, uint)
     mine = threading.local()
     every: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
 

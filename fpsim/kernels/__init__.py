@@ -1,0 +1,95 @@
+"""Every jitted function: numbers in, numbers out. Imports nothing else of fpsim.
+
+Kernels take one-dimensional contiguous arrays and settle nothing themselves: shapes, dtypes,
+errors and threads are the caller's. Each is compiled for one signature per dtype, on first use,
+by `compiled`. Formats and modes reach them as numbers in two small arrays: the fields of `Lane`
+in the unsigned dtype of the data's bits, for the vectorised loops, and the fields of `Scalar` in
+int64, for the exact scalar path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+from fpsim.kernels import casts, statistics, words
+
+
+def _read(dtype: Any) -> Any:
+    return types.Array(dtype, 1, "C", readonly=True)
+
+
+def _written(dtype: Any, dimensions: int = 1) -> Any:
+    return types.Array(dtype, dimensions, "C")
+
+
+_ELEMENTS = {
+    np.dtype(name): getattr(types, name)
+    for name in ("uint8", "uint16", "uint32", "uint64", "float32", "float64")
+}
+_F64, _I64, _U64 = types.float64, types.int64, types.uint64
+_SCALAR = _read(_I64)
+_STREAM = (_read(_U64), _U64, _U64)  # words given, key, offset
+_TABLE = (_written(_U64, 2), _I64, _written(_U64))
+
+
+def _cast(x: Any, out: Any) -> tuple[Any, ...]:
+    return _read(x), _written(out), _read(x)
+
+
+def _random_cast(x: Any, out: Any) -> Any:
+    return types.UniTuple(_I64, 2)(*_cast(x, out), _I64, *_STREAM)
+
+
+# The signature of each kernel, given the types of the elements that it reads and writes.
+_SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
+    casts.round_by_mode: lambda x, out: _I64(*_cast(x, out)),
+    casts.encode_by_mode: lambda x, out: _I64(*_cast(x, out)),
+    casts.round_at_random: _random_cast,
+    casts.encode_at_random: _random_cast,
+    casts.redo: lambda x, out: types.void(*_cast(x, out), _SCALAR, *_STREAM, types.boolean),
+    casts.settle_outside: lambda x, out: types.void(*_cast(x, out), _SCALAR),
+    casts.cast_flags: lambda x, out: types.void(*_cast(x, out), _SCALAR, *_STREAM),
+    casts.decode_table: lambda x, out: _U64(_read(x), _written(out), _read(out)),
+    casts.decode_wide: lambda x, out: _U64(
+        _read(x), _written(out), _SCALAR, _U64, _U64, _U64, _U64, _F64, _F64
+    ),
+    words.random_words: lambda x, out: types.void(_written(out), _U64, _U64),
+    statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
+    statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
+    statistics.scaled: lambda x, out: types.void(_read(x), _written(out), _F64),
+    statistics.error_sums: lambda x, out: types.void(
+        _read(x), _read(x), _read(x), _F64, _I64, _written(out)
+    ),
+}
+
+
+@cache
+def _sources() -> str:
+    """A digest of everything that kernels are made of."""
+    digest = sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def compiled(
+    kernel: Callable[..., Any], source: np.dtype[Any], target: np.dtype[Any]
+) -> Callable[..., Any]:
+    """The kernel for these dtypes of input and output, compiled or loaded from the cache.
+
+    The signature is given beforehand, so that read-only and writable input share one compilation.
+    """
+    signature = _SIGNATURES[kernel](_ELEMENTS[source], _ELEMENTS[target])
+    # Numba's cache goes by the name, and by the age of the file that a kernel stands in; it
+    # would not see an edit to a helper elsewhere.
+    kernel.__qualname__ = f"{kernel.__name__}_{_sources()}"
+    compiled_kernel: Callable[..., Any] = njit(signature, cache=True, nogil=True)(kernel)
+    return compiled_kernel
