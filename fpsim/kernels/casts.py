@@ -158,7 +158,7 @@ def _slow(bits, c, s, word):
     negative = bits > c.magnitude_mask
     bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
     significand, exponent = parts_of(np.uint64(magnitude), np.int64(c.significand_bits), bias)
-    place, _, _ = round_exact(significand, exponent, negative, s, word)
+    place, _, _ = round_exact(np.uint64(0), significand, exponent, negative, s, word)
     if place > np.uint64(s.max_code):
         return like(c.over ^ (c.over_flip if negative else c.zero), c.one)
     if s.codes:
@@ -347,7 +347,9 @@ def cast_flags(x, flags, lane, scalar, given, key, offset):
             significand, exponent = parts_of(
                 np.uint64(magnitude), np.int64(c.significand_bits), bias
             )
-            place, inexact, tiny = round_exact(significand, exponent, negative, s, word)
+            place, inexact, tiny = round_exact(
+                np.uint64(0), significand, exponent, negative, s, word
+            )
             if negative and not s.signed and place != np.uint64(0):
                 flag = INVALID
             elif place > np.uint64(s.max_code):

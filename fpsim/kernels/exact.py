@@ -64,6 +64,19 @@ def bit_length(x):
 
 
 @njit
+def normalised(high, low):
+    """(high, low, places): the 128-bit integer, not 0, shifted left to have its top bit set."""
+    if high == 0:
+        places = np.uint64(64 - bit_length(low))
+        return low << places, np.uint64(0), np.int64(64) + np.int64(places)
+    places = np.uint64(64 - bit_length(high))
+    if places == 0:
+        return high, low, np.int64(0)
+    spilled = low >> (np.uint64(64) - places)
+    return (high << places) | spilled, low << places, np.int64(places)
+
+
+@njit
 def parts_of(magnitude, significand_bits, exponent_bias):
     """(significand, exponent of its last place) of a finite float's magnitude bits."""
     field = np.int64(magnitude >> np.uint64(significand_bits))
@@ -75,18 +88,29 @@ def parts_of(magnitude, significand_bits, exponent_bias):
 
 
 @njit
-def _up_at_random(rest, distance, c, word):
-    """Stochastic rounding's decision on a fraction rest / 2**distance (see `Stochastic`)."""
+def _split(high, low, distance):
+    """(kept, fraction, lost) of a 128-bit integer / 2**distance, 64 < distance.
+
+    `fraction` holds the first 64 discarded bits, `lost` whether any beyond them is set.
+    """
+    zero = np.uint64(0)
+    if distance >= 192:
+        return zero, zero, True
+    if distance > 128:
+        shift = np.uint64(distance - 128)
+        fraction = high >> shift
+        return zero, fraction, (fraction << shift) != high or low != zero
+    if distance == 128:
+        return zero, high, low != zero
+    shift = np.uint64(distance - 64)
+    rest = np.uint64(64) - shift
+    return high >> shift, (high << rest) | (low >> shift), (low << rest) != zero
+
+
+@njit
+def _up_at_random(fraction, lost, c, word):
+    """Stochastic rounding's decision on a fraction of 64 bits (see `Stochastic`)."""
     one = np.uint64(1)
-    lost = False
-    if distance <= 64:
-        fraction = rest << np.uint64(64 - distance)
-    elif distance < 128:
-        fraction = rest >> np.uint64(distance - 64)
-        lost = (fraction << np.uint64(distance - 64)) != rest
-    else:
-        fraction = np.uint64(0)
-        lost = True
     tail = np.uint64(64 - c.random_bits)
     if c.random_bits < 64:
         word = (word >> tail) << tail
@@ -104,28 +128,21 @@ def _up_at_random(rest, distance, c, word):
 
 
 @njit
-def _round_places(significand, distance, lower_index_offset, negative, c, word):
-    """Round significand / 2**distance to an integer: (integer, was it inexact)."""
-    if distance <= 0:
-        return significand << np.uint64(-distance), False
-    one = np.uint64(1)
-    if distance > 63:  # the significand has at most 53 bits: the fraction is below 1/2
-        below, rest, against_half = np.uint64(0), significand, -1
-    else:
-        below = significand >> np.uint64(distance)
-        rest = significand & ((one << np.uint64(distance)) - one)
-        half = one << np.uint64(distance - 1)
-        against_half = 0 if rest == half else (1 if rest > half else -1)
-    if rest == 0:
+def _round_places(high, low, distance, lower_index_offset, negative, c, word):
+    """Round a 128-bit integer / 2**distance to an integer: (integer, was it inexact)."""
+    half = np.uint64(1 << 63)
+    below, fraction, lost = _split(high, low, distance)
+    if fraction == 0 and not lost:
         return below, False
-    odd = ((below + lower_index_offset) & one) == one
+    odd = ((below + lower_index_offset) & np.uint64(1)) != 0
+    tie = fraction == half and not lost
     mode = c.mode
     if mode == TIES_TO_EVEN:
-        up = against_half > 0 or (against_half == 0 and odd)
+        up = fraction >= half and (odd or not tie)
     elif mode == TIES_TO_AWAY:
-        up = against_half >= 0
+        up = fraction >= half
     elif mode == TIES_TO_ZERO:
-        up = against_half > 0
+        up = fraction >= half and not tie
     elif mode == TOWARD_ZERO:
         up = False
     elif mode == TOWARD_POSITIVE:
@@ -137,41 +154,37 @@ def _round_places(significand, distance, lower_index_offset, negative, c, word):
     elif mode == TO_ODD:
         up = not odd
     else:
-        up = _up_at_random(rest, distance, c, word)
+        up = _up_at_random(fraction, lost, c, word)
     return below + np.uint64(up), True
 
 
 @njit
-def round_exact(significand, exponent, negative, c, word):
-    """Round significand * 2**exponent > 0: (place in the order of codes, inexact, tiny).
+def round_exact(high, low, exponent, negative, c, word):
+    """Round (high * 2**64 + low) * 2**exponent, not 0: (place among the codes, inexact, tiny).
 
-    Places go on past the largest finite value as if there were no end to the exponents.
+    Places go on past the largest finite value as if there were no end to the exponents. Bits
+    beyond 128 may stand as a last bit that is set: formats keep 53, random words look at 64 more.
     """
+    high, low, shifted = normalised(high, low)
+    exponent -= shifted
     leading = np.uint64(1) << np.uint64(c.mantissa_bits)
-    e = bit_length(significand) - 1 + exponent
+    e = exponent + 127
+    full = np.int64(127) - c.mantissa_bits  # discarded where every bit of the format counts
     if e >= c.emin:
         # Places of this binade start at `offset`, when the leading bit is counted too.
         offset = (np.uint64(e - c.emin + c.zero) << np.uint64(c.mantissa_bits)) - leading
-        places, inexact = _round_places(
-            significand, e - c.mantissa_bits - exponent, offset, negative, c, word
-        )
+        places, inexact = _round_places(high, low, full, offset, negative, c, word)
         return places + offset, inexact, False
     tiny = True
     if e == c.emin - 1 and c.tiny_before == 0:
         # Tiny unless rounding at full precision, with no end to the exponents, gets to 2**emin.
-        places, _ = _round_places(
-            significand,
-            e - c.mantissa_bits - exponent,
-            leading if c.zero else np.uint64(0),
-            negative,
-            c,
-            word,
-        )
+        offset = leading if c.zero else np.uint64(0)
+        places, _ = _round_places(high, low, full, offset, negative, c, word)
         tiny = places < leading + leading
     if c.zero == 0:
         return np.uint64(0), True, tiny
     step = c.emin - c.mantissa_bits if c.subnormals else c.emin
-    places, inexact = _round_places(significand, step - exponent, np.uint64(0), negative, c, word)
+    places, inexact = _round_places(high, low, step - exponent, np.uint64(0), negative, c, word)
     if not c.subnormals:
         places <<= np.uint64(c.mantissa_bits)
     return places, inexact, tiny
