@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fpsim import kernels
 from fpsim.analysis.error import ErrorSummary, Metric, parse_metric
 from fpsim.arguments import positive
-from fpsim.cast import chunks, real_array, round
+from fpsim.cast import round
 from fpsim.format import Format
+from fpsim.inputs import chunks, real_array
 from fpsim.kernels import statistics
 from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
 from fpsim.stream import Stream

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import kernels
-from fpsim.cast import chunks, real_array
+from fpsim.inputs import chunks, real_array
 from fpsim.kernels import statistics
 from fpsim.threads import get_num_threads, over_chunks
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import casts, statistics, words
+from fpsim.kernels import casts, operate, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -47,6 +47,14 @@ def _random_cast(x: Any, out: Any) -> Any:
     return types.UniTuple(_I64, 2)(*_cast(x, out), _I64, *_STREAM)
 
 
+def _bits(x: Any) -> Any:
+    return types.uint32 if x == types.float32 else _U64
+
+
+def _operation(x: Any, out: Any) -> Any:
+    return types.boolean(*(_read(x),) * 3, _written(_bits(x)), _bits(x))
+
+
 # The signature of each kernel, given the types of the elements that it reads and writes.
 _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
     casts.round_by_mode: lambda x, out: _I64(*_cast(x, out)),
@@ -59,6 +67,31 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
     casts.decode_table: lambda x, out: _U64(_read(x), _written(out), _read(out)),
     casts.decode_wide: lambda x, out: _U64(
         _read(x), _written(out), _SCALAR, _U64, _U64, _U64, _U64, _F64, _F64
+    ),
+    **dict.fromkeys(
+        (
+            operate.add,
+            operate.multiply,
+            operate.divide,
+            operate.sqrt,
+            operate.fma,
+            operate.faa,
+        ),
+        _operation,
+    ),
+    operate.operate_exactly: lambda x, out: types.void(
+        _I64,
+        *(_read(_F64),) * 3,
+        _written(_U64),
+        _written(out),
+        _written(types.uint8),
+        _read(_U64),
+        _SCALAR,
+        *_STREAM,
+        types.boolean,
+    ),
+    operate.operation_flags: lambda x, out: types.void(
+        _I64, *(_read(x),) * 3, _read(_bits(x)), _written(out)
     ),
     words.random_words: lambda x, out: types.void(_written(out), _U64, _U64),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
@@ -91,5 +124,10 @@ def compiled(
     # Numba's cache goes by the name, and by the age of the file that a kernel stands in; it
     # would not see an edit to a helper elsewhere.
     kernel.__qualname__ = f"{kernel.__name__}_{_sources()}"
-    compiled_kernel: Callable[..., Any] = njit(signature, cache=True, nogil=True)(kernel)
+    compiled_kernel: Callable[..., Any] = njit(
+        signature,
+        cache=True,
+        nogil=True,
+        error_model="numpy",  # divisions by zero are results
+    )(kernel)
     return compiled_kernel

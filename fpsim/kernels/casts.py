@@ -152,19 +152,26 @@ def _finish(result, magnitude, bits, sign, c):
 
 
 @njit(forceinline=True)
-def _slow(bits, c, s, word):
-    """The result of a finite nonzero value by the exact scalar path."""
-    magnitude = like(bits & c.magnitude_mask, c.one)
-    negative = bits > c.magnitude_mask
-    bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
-    significand, exponent = parts_of(np.uint64(magnitude), np.int64(c.significand_bits), bias)
-    place, _, _ = round_exact(np.uint64(0), significand, exponent, negative, s, word)
+def result_of(place, negative, c, s):
+    """What stands for the value at a place among the codes, or past them."""
+    sign = left(c.one, c.top) if negative else c.zero
     if place > np.uint64(s.max_code):
         return like(c.over ^ (c.over_flip if negative else c.zero), c.one)
     if s.codes:
-        sign = right(bits, c.sign_shift)
-        return _finish(like(place, c.one), magnitude, bits, sign, c)
-    return _finish(bits_of(float_like(value_at(place, s), c.one)), magnitude, bits, bits, c)
+        return _finish(like(place, c.one), c.zero, sign, right(sign, c.sign_shift), c)
+    return _finish(bits_of(float_like(value_at(place, s), c.one)), c.zero, sign, sign, c)
+
+
+@njit(forceinline=True)
+def flags_of(place, inexact, tiny, negative, s):
+    """The flags that a finite nonzero value raises which is rounded to a place among the codes."""
+    if negative and not s.signed and (not s.zero or place != np.uint64(0)):
+        return INVALID
+    if place > np.uint64(s.max_code):
+        return OVERFLOW | INEXACT
+    if inexact:
+        return INEXACT | UNDERFLOW if tiny else INEXACT
+    return 0
 
 
 @njit(forceinline=True)
@@ -302,6 +309,7 @@ def redo(x, out, lane, scalar, given, key, offset, everything):
     With `everything`, all finite values.
     """
     c, s = lane_of(lane), scalar_of(scalar)
+    bias = np.int64(c.dtype_infinity >> c.significand_bits) >> 1
     for i in range(x.size):
         magnitude = like(x[i] & c.magnitude_mask, c.one)
         below = magnitude < c.min_normal
@@ -309,7 +317,12 @@ def redo(x, out, lane, scalar, given, key, offset, everything):
             word = np.uint64(0)
             if s.mode == STOCHASTIC:
                 word = given[i] if given.size else word_at(offset + np.uint64(i), key)
-            out[i] = _slow(x[i], c, s, word)
+            significand, exponent = parts_of(
+                np.uint64(magnitude), np.int64(c.significand_bits), bias
+            )
+            negative = x[i] > c.magnitude_mask
+            place, _, _ = round_exact(np.uint64(0), significand, exponent, negative, s, word)
+            out[i] = result_of(place, negative, c, s)
 
 
 def settle_outside(x, out, lane, scalar):
@@ -338,8 +351,6 @@ def cast_flags(x, flags, lane, scalar, given, key, offset):
             flag = INVALID if negative and not s.signed else s.infinity_flags
         elif magnitude == c.zero:
             flag = 0 if s.zero else INVALID
-        elif negative and not s.signed and not s.zero:
-            flag = INVALID
         else:
             word = np.uint64(0)
             if s.mode == STOCHASTIC:
@@ -350,12 +361,7 @@ def cast_flags(x, flags, lane, scalar, given, key, offset):
             place, inexact, tiny = round_exact(
                 np.uint64(0), significand, exponent, negative, s, word
             )
-            if negative and not s.signed and place != np.uint64(0):
-                flag = INVALID
-            elif place > np.uint64(s.max_code):
-                flag = OVERFLOW | INEXACT
-            elif inexact:
-                flag = INEXACT | UNDERFLOW if tiny else INEXACT
+            flag = flags_of(place, inexact, tiny, negative, s)
         flags[i] = flag
 
 

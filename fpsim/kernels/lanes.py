@@ -128,6 +128,17 @@ def _bits_overload(value):
     return lambda value: np.float64(value).view(np.uint64)
 
 
+def dtype_of(bits: Any) -> Any:
+    """The constants of the float dtype with bits of this width."""
+    raise NotImplementedError  # jitted code only
+
+
+@overload(dtype_of)
+def dtype_of_overload(bits):
+    zero, one, top, significand_bits, magnitude_mask, infinity = _DTYPES[bits]
+    return lambda bits: Dtype(zero, one, top, significand_bits, magnitude_mask, infinity)
+
+
 def lane_of(p: Any) -> Any:
     """A lane's array by the names of `Lane`, with the constants of its dtype."""
     raise NotImplementedError  # jitted code only
