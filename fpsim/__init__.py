@@ -6,11 +6,12 @@ from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
 from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
 from fpsim.analysis.sketch import Sketch
+from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
 from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
-from fpsim.rounding import Flag, Overflow, Rounding, Stochastic
+from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
 from fpsim.threads import get_num_threads, set_num_threads
 
@@ -29,16 +30,24 @@ __all__ = [
     "Sketch",
     "Stochastic",
     "Stream",
+    "add",
+    "count_flags",
     "decode",
+    "divide",
     "encode",
+    "faa",
+    "fma",
     "formats",
     "get_num_threads",
     "measured_error",
+    "multiply",
     "pack",
     "recommend",
     "round",
     "sample_gradients",
     "set_num_threads",
     "spec",
+    "sqrt",
+    "subtract",
     "unpack",
 ]

@@ -26,8 +26,8 @@ from fpsim.inputs import (
     refuse_nans,
     same_memory,
 )
-from fpsim.projection import LOOKAHEAD, decoder, project
-from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
+from fpsim.projection import decoder, parse_projection, project
+from fpsim.rounding import Overflow, Rounding, Stochastic
 from fpsim.threads import over_chunks
 
 
@@ -41,6 +41,7 @@ def round(
     random_bits: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     flags: NDArray[np.uint8] | None = None,
+    tininess: str = "after",
 ) -> Any:
     """Round every element once to a value of a format.
 
@@ -62,7 +63,10 @@ def round(
     out : array, optional
         Where to write the result: x's shape and the result's dtype. May be x itself.
     flags : uint8 array of x's shape, optional
-        Gets the `Flag` bits that every element raises.
+        Gets the `Flag` bits that every element raises; `count_flags` counts them.
+    tininess : {'after', 'before'}
+        When a result is seen to be tiny, and underflows if it is inexact: after it is rounded
+        with no end to the exponents, or before.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def round(
     >>> fpsim.round(500.0, "float8_e4m3fn", overflow="saturate")
     np.float64(448.0)
     """
-    return _cast(x, fmt, rounding, overflow, rng, random_bits, out, flags, codes=False)
+    return _cast(x, fmt, rounding, overflow, rng, random_bits, out, flags, tininess, codes=False)
 
 
 def encode(
@@ -96,6 +100,7 @@ def encode(
     random_bits: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     flags: NDArray[np.uint8] | None = None,
+    tininess: str = "after",
 ) -> Any:
     """Round every element once to a format and give the codes.
 
@@ -112,7 +117,7 @@ def encode(
     >>> fpsim.encode([1.0, -2.0, 448.0], "float8_e4m3fn")
     array([ 56, 192, 126], dtype=uint8)
     """
-    return _cast(x, fmt, rounding, overflow, rng, random_bits, out, flags, codes=True)
+    return _cast(x, fmt, rounding, overflow, rng, random_bits, out, flags, tininess, codes=True)
 
 
 def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
@@ -270,11 +275,12 @@ def _cast(
     random_bits: ArrayLike | None,
     out: NDArray[Any] | None,
     flags: NDArray[np.uint8] | None,
+    tininess: str,
     *,
     codes: bool,
 ) -> Any:
-    fmt, rounding, overflow = parse(fmt), parse_rounding(rounding), parse_overflow(overflow)
-    fmt.require_binary64()
+    projection = parse_projection(fmt, rounding, overflow, tininess, codes)
+    fmt, rounding = projection.fmt, projection.rounding
     source, own = real_array("x", x)
     result = fmt.code_dtype if codes else own
     if not codes and not holds(own, fmt):
@@ -283,7 +289,7 @@ def _cast(
             f"of 2**{fmt.quantum_exponent}); convert x to float64 first, or use fpsim.encode"
         )
     lanes = F64 if own == F64 or not holds(F32, fmt) else F32
-    if isinstance(rounding, Stochastic) and (rounding.bits or 0) + LOOKAHEAD[rounding.variant] > 32:
+    if isinstance(rounding, Stochastic) and rounding.bits and projection.random_bits > 32:
         lanes = F64  # narrower ones do not see enough of the discarded bits
     given = random_words(rounding, rng, random_bits, source.shape)
     target = checked_output("out", out, source.shape, result)
@@ -310,7 +316,7 @@ def _cast(
     if np.may_share_memory(source, target) and not same_memory(source, target):
         source = source.copy()
 
-    nans = project(source, lanes, target, fmt, rounding, overflow, rng, given, flags, codes)
+    nans = project([source], lanes, target, projection, rng=rng, given=given, flags=flags)
     if nans and fmt.nan_code is None:
         refuse_nans(np.asarray(x), fmt)
     if out is not None:

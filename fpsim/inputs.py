@@ -169,13 +169,15 @@ def chunks(
     operands: list[tuple[NDArray[Any], np.dtype[Any]]],
     start: int,
     stop: int,
+    *,
+    read: int = 1,
     buffer: int = BUFFER,
 ) -> Any:
     """Yield (one-dimensional contiguous arrays in the wanted dtypes, index of the first element).
 
-    The operands have one shape; elements are counted in C order. The first operand is read, the
-    rest are written to unless they are read-only. Arrays that can be handed out as they are, are;
-    others pass through buffers of `buffer` elements.
+    The operands have one shape; elements are counted in C order. The first `read` operands are
+    read, the rest are written to unless they are read-only. Arrays that can be handed out as they
+    are, are; others pass through buffers of `buffer` elements.
     """
     if all(
         array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
@@ -187,7 +189,12 @@ def chunks(
         [array for array, _ in operands],
         flags=["external_loop", "buffered", "ranged", "zerosize_ok", "delay_bufalloc"],
         op_flags=[
-            ["writeonly" if k and array.flags.writeable else "readonly", "contig", "aligned", "nbo"]
+            [
+                "writeonly" if k >= read and array.flags.writeable else "readonly",
+                "contig",
+                "aligned",
+                "nbo",
+            ]
             for k, (array, _) in enumerate(operands)
         ],
         op_dtypes=[dtype for _, dtype in operands],

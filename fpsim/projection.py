@@ -8,24 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpsim import kernels
+from fpsim.catalog import parse
 from fpsim.format import Format, NaNs
 from fpsim.inputs import F32, F64, chunks
-from fpsim.kernels import casts, exact
+from fpsim.kernels import casts, exact, operate
 from fpsim.kernels.lanes import Lane
-from fpsim.rounding import Flag, Overflow, Rounding, Stochastic
+from fpsim.rounding import (
+    Flag,
+    Overflow,
+    Rounding,
+    Stochastic,
+    parse_overflow,
+    parse_rounding,
+    parse_tininess,
+)
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
 
 _TABLE_BITS = 16  # formats of up to this many bits are decoded by a table
 _UINT: dict[np.dtype[Any], np.dtype[Any]] = {F32: np.dtype(np.uint32), F64: np.dtype(np.uint64)}
+_U8: np.dtype[Any] = np.dtype(np.uint8)
 _NO_WORDS = np.zeros(0, np.uint64)
+_NO_FLAGS = np.zeros(0, np.uint8)
+_PIECE = 1 << 16  # results of an operation that stay in the cache until they are cast
+_F64_PRECISION = 53
 
 _MODES = {
     Rounding.ties_to_even: exact.TIES_TO_EVEN,
@@ -42,73 +55,213 @@ _MODES = {
 LOOKAHEAD = {"A": 0, "B": 1, "C": 2}
 
 
+@dataclass(frozen=True)
+class Projection:
+    """What becomes of an exact result: all that the kernels need to know, and hashable."""
+
+    fmt: Format
+    rounding: Rounding | Stochastic
+    overflow: Overflow
+    tiny_before: bool  # whether tininess is detected before rounding
+    codes: bool  # whether codes are wanted, not values
+
+    @property
+    def random_bits(self) -> int:
+        """How many bits below the last place of the format a decision may look at."""
+        if not isinstance(self.rounding, Stochastic):
+            return 2
+        return (self.rounding.bits or 64) + LOOKAHEAD[self.rounding.variant]
+
+
+def parse_projection(
+    fmt: Any, rounding: Any, overflow: Any, tininess: Any, codes: bool = False
+) -> Projection:
+    """A projection from the arguments that casts and operations take."""
+    parsed = parse(fmt)
+    parsed.require_binary64()
+    return Projection(
+        parsed,
+        parse_rounding(rounding),
+        parse_overflow(overflow),
+        parse_tininess(tininess),
+        codes,
+    )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the kernels."""
+
+    number: int  # of `operate`'s
+    kernel: Callable[..., Any]
+    operands: int
+
+
 def project(
-    source: NDArray[Any],
+    sources: list[NDArray[Any]],
     lanes: np.dtype[Any],
     target: NDArray[Any],
-    fmt: Format,
-    rounding: Rounding | Stochastic,
-    overflow: Overflow,
+    projection: Projection,
+    *,
     rng: Any,
     given: NDArray[np.uint64] | None,
     flags: NDArray[np.uint8] | None,
-    codes: bool,
-) -> int:
-    """Cast `source` into `target` on all threads; returns how many elements are NaN."""
+    operation: Operation | None = None,
+) -> list[tuple[int, int]]:
+    """Cast a source, or the results of an operation, into `target`.
+
+    Sources, target, `given` and `flags` are of one shape. `lanes` is the dtype that is computed
+    in; with an operation, it gives as many bits as its results need, or float64. Returns (index of
+    the first, how many) for parts of the array in which NaN met a format without NaN.
+    """
     uint = _UINT[lanes]
     # What a kernel writes: codes as they are, values as bits of the lanes' dtype.
-    element = fmt.code_dtype if codes else lanes
-    written = element if codes else uint
-    c = constants_of(fmt, rounding, overflow, lanes, codes)
-
-    def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-        return kernels.compiled(kernel, uint, written)
-
-    random = isinstance(rounding, Stochastic)
-    by_mode = casts.encode_by_mode if codes else casts.round_by_mode
-    at_random = casts.encode_at_random if codes else casts.round_at_random
-    run = compiled(at_random if random else by_mode)
-    settle = compiled(casts.settle_outside) if not (fmt.signed and fmt.zero) else None
-    flagging = None
-    if flags is not None:
-        flagging = kernels.compiled(casts.cast_flags, uint, np.dtype(np.uint8))
-    stream = Stream.of(rng) if random and given is None else Stream(0)
+    element = projection.fmt.code_dtype if projection.codes else lanes
+    written = element if projection.codes else uint
+    c = constants_of(projection, lanes)
+    cast = _Cast(c, uint, written, flags is not None)
+    stream = Stream.of(rng) if c.random and given is None else Stream(0)
     key = np.uint64(stream.seed)
-    operands = [(source, lanes), (target, element)]
+    operands = [(source, lanes) for source in sources]
+    operands.append((target, element))
     if flags is not None:
         operands.append((flags, flags.dtype))
     if given is not None:
         operands.append((given, given.dtype))
     # A kernel may write over its input; a second look at the input needs a copy then.
-    second_look = c.slow_below or c.near or settle is not None
-    keep = second_look and np.may_share_memory(source, target)
-    nans: list[int] = []
+    overwrites = any(np.may_share_memory(source, target) for source in sources)
+    keep = overwrites and (cast.looks_twice or operation is not None)
+    steps = None if operation is None else _Operate(operation, projection, c, lanes, written)
+    nans: list[tuple[int, int]] = []
 
     def work(start: int, stop: int) -> None:
-        for arrays, index in chunks(operands, start, stop):
-            bits, results = arrays[0].view(uint), arrays[1].view(written)
-            words = arrays[-1] if given is not None else _NO_WORDS
-            draw = (words, key, np.uint64((stream.offset + index) % (1 << 64)))
-            if flagging is not None:
-                flagging(bits, arrays[2], c.lane, c.scalar, *draw)
-            if keep:
-                bits = bits.copy()
-            doubts = 0
-            if random:
-                found, doubts = run(bits, results, c.lane, c.variant, *draw)
-            else:
-                found = run(bits, results, c.lane)
-            everything = c.near and doubts != 0
-            if everything or c.slow_below:
-                redo = compiled(casts.redo)
-                redo(bits, results, c.lane, c.scalar, *draw, everything)
-            if settle is not None:
-                settle(bits, results, c.lane, c.scalar)
-            if found:
-                nans.append(found)
+        buffer = np.empty(0 if steps is None else _PIECE, uint)
+        for arrays, index in chunks(operands, start, stop, read=len(sources)):
+            length = max(arrays[0].size, 1) if steps is None else _PIECE
+            for first in range(0, arrays[0].size, length):
+                piece = [array[first : first + length] for array in arrays]
+                inputs, results = piece[: len(sources)], piece[len(sources)].view(written)
+                raised = _NO_FLAGS if flags is None else piece[len(sources) + 1]
+                words = _NO_WORDS if given is None else piece[-1]
+                draw = words, key, np.uint64((stream.offset + index + first) % (1 << 64))
+                if steps is None:
+                    bits = inputs[0].view(uint)
+                    if keep:
+                        bits = bits.copy()
+                    found = cast(bits, results, raised, draw)
+                else:
+                    bits = buffer[: results.size]
+                    again = steps(inputs, bits)
+                    if keep:
+                        inputs = [array.copy() for array in inputs]
+                    found = cast(bits, results, raised, draw, settle=False)
+                if found and projection.fmt.nan_code is None:
+                    nan = np.isnan(bits.view(lanes))
+                    nans.append((index + first + int(np.argmax(nan)), int(np.count_nonzero(nan))))
+                if steps is not None:
+                    steps.finish(inputs, bits, results, raised, draw, again)
+                    cast.settle(bits, results)
 
-    over_chunks(source.size, work)
-    return sum(nans)
+    over_chunks(target.size, work)
+    return nans
+
+
+class _Cast:
+    """The kernels of a cast, in their order."""
+
+    def __init__(
+        self, c: Constants, uint: np.dtype[Any], written: np.dtype[Any], flags: bool
+    ) -> None:
+        by_mode = casts.encode_by_mode if c.codes else casts.round_by_mode
+        at_random = casts.encode_at_random if c.codes else casts.round_at_random
+        self.c = c
+        self.run = kernels.compiled(at_random if c.random else by_mode, uint, written)
+        self.redo = partial(kernels.compiled, casts.redo, uint, written)  # rarely needed
+        self.outside = kernels.compiled(casts.settle_outside, uint, written) if c.outside else None
+        self.flag = kernels.compiled(casts.cast_flags, uint, _U8) if flags else None
+        self.looks_twice = c.slow_below or c.near or c.outside
+
+    def __call__(
+        self,
+        bits: NDArray[Any],
+        results: NDArray[Any],
+        flags: NDArray[np.uint8],
+        draw: tuple[Any, ...],
+        settle: bool = True,
+    ) -> bool:
+        """Cast contiguous bits; returns whether there is NaN among them."""
+        c = self.c
+        if self.flag is not None:
+            self.flag(bits, flags, c.lane, c.scalar, *draw)
+        doubts = 0
+        if c.random:
+            found, doubts = self.run(bits, results, c.lane, c.variant, *draw)
+        else:
+            found = self.run(bits, results, c.lane)
+        everything = c.near and doubts != 0
+        if everything or c.slow_below:
+            self.redo()(bits, results, c.lane, c.scalar, *draw, everything)
+        if settle:
+            self.settle(bits, results)
+        return bool(found)
+
+    def settle(self, bits: NDArray[Any], results: NDArray[Any]) -> None:
+        """Put in what stands for values that the format has no sign or no zero for."""
+        if self.outside is not None:
+            self.outside(bits, results, self.c.lane, self.c.scalar)
+
+
+class _Operate:
+    """The kernels of an operation, before and after its results are cast."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        projection: Projection,
+        c: Constants,
+        lanes: np.dtype[Any],
+        written: np.dtype[Any],
+    ) -> None:
+        self.c = c
+        self.number = operation.number
+        self.run = kernels.compiled(operation.kernel, lanes, lanes)
+        self.exactly = partial(kernels.compiled, operate.operate_exactly, lanes, written)
+        self.flag = partial(kernels.compiled, operate.operation_flags, lanes, _U8)
+        # Where float64 rounded to odd has too few bits for the decision, exact results are due.
+        self.everything = (
+            lanes == F64 and projection.fmt.precision + projection.random_bits > _F64_PRECISION
+        )
+        uint = _UINT[lanes]
+        negative = projection.rounding is Rounding.toward_negative
+        self.minus_zero = uint.type((1 << (8 * uint.itemsize - 1)) if negative else 0)
+
+    def __call__(self, inputs: list[NDArray[Any]], bits: NDArray[Any]) -> bool:
+        """Write results, rounded to odd, as bits; returns whether some need a second look."""
+        return bool(self.run(*_three(inputs), bits, self.minus_zero))
+
+    def finish(
+        self,
+        inputs: list[NDArray[Any]],
+        bits: NDArray[Any],
+        results: NDArray[Any],
+        flags: NDArray[np.uint8],
+        draw: tuple[Any, ...],
+        again: bool,
+    ) -> None:
+        """Do exactly what the cast of `bits` cannot get right, and raise the operation's flags."""
+        x, y, z = _three(inputs)
+        if flags.size:
+            self.flag()(self.number, x, y, z, bits, flags)
+        if again or self.everything:
+            lane, scalar = self.c.lane, self.c.scalar
+            self.exactly()(
+                self.number, x, y, z, bits, results, flags, lane, scalar, *draw, self.everything
+            )
+
+
+def _three(inputs: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """What the operations' kernels take, whatever they look at."""
+    return inputs[0], inputs[1 % len(inputs)], inputs[-1]
 
 
 @dataclass(frozen=True)
@@ -118,19 +271,18 @@ class Constants:
     lane: NDArray[Any]  # Lane
     scalar: NDArray[np.int64]  # exact.Scalar
     variant: int
+    codes: bool
+    random: bool
+    outside: bool  # there are values that the format has no sign or no zero for
     slow_below: bool  # the vectorised loop cannot serve values below the normal range
     near: bool  # nor settle every random word
 
 
 @lru_cache(maxsize=1024)
-def constants_of(
-    fmt: Format,
-    rounding: Rounding | Stochastic,
-    overflow: Overflow,
-    lanes: np.dtype[Any],
-    codes: bool,
-) -> Constants:
-    """A format, a mode and an overflow rule as the kernels' numbers."""
+def constants_of(projection: Projection, lanes: np.dtype[Any]) -> Constants:
+    """A projection as the kernels' numbers."""
+    fmt, rounding, overflow = projection.fmt, projection.rounding, projection.overflow
+    codes = projection.codes
     uint: np.dtype[Any] = _UINT[lanes]
     width = 8 * uint.itemsize
     ones = (1 << width) - 1
@@ -215,14 +367,15 @@ def constants_of(
         random_bits=bits,
         variant="ABC".index(variant),
         codes=int(codes),
-        tiny_before=0,
+        tiny_before=int(projection.tiny_before),
         infinity_flags=int(infinity_flags),
     )
     arrays = np.array(lane, dtype=uint), np.array(scalar, dtype=np.int64)
     for array in arrays:
         array.flags.writeable = False
     near = random and bits + LOOKAHEAD[variant] > width - 1
-    return Constants(*arrays, "ABC".index(variant), slow_below, near)
+    outside = not (fmt.signed and fmt.zero)
+    return Constants(*arrays, "ABC".index(variant), codes, random, outside, slow_below, near)
 
 
 def _increments(rounding: Rounding | Stochastic, shift: int) -> tuple[int, int, int]:
@@ -295,7 +448,8 @@ def decoder(
         element = F64 if target == F64 else F32
         table = _table(fmt, element, source)
         return kernels.compiled(casts.decode_table, source, element), (table,), element
-    scalar = constants_of(fmt, Rounding.ties_to_even, Overflow.nan, F64, True).scalar
+    projection = Projection(fmt, Rounding.ties_to_even, Overflow.nan, False, True)
+    scalar = constants_of(projection, F64).scalar
     none = (1 << 64) - 1
     infinity = none if fmt.infinity_code is None else fmt.infinity_code
     top = 1 << fmt.magnitude_bits

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 from typing import Any
 
-from fpsim.arguments import choice, integer, shown
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fpsim.arguments import array, choice, integer, shown
 
 MAX_RANDOM_BITS = 32
 
@@ -117,3 +120,50 @@ def parse_rounding(value: Any) -> Rounding | Stochastic:
 def parse_overflow(value: Any) -> Overflow:
     """An `Overflow` from its name."""
     return choice("overflow", value, Overflow)
+
+
+def parse_tininess(value: Any) -> bool:
+    """Whether tininess, which underflow needs, is detected before rounding."""
+    if not isinstance(value, str) or value not in ("after", "before"):
+        raise ValueError(
+            f"tininess={shown(value)} is not one of 'after', 'before': whether a result is tiny, "
+            "and so may underflow, is seen after or before it is rounded"
+        )
+    return value == "before"
+
+
+def count_flags(flags: ArrayLike) -> dict[str, int]:
+    """Count how many elements raised each flag.
+
+    Parameters
+    ----------
+    flags : array_like of uint8
+        What casts and operations wrote to their ``flags=``.
+
+    Returns
+    -------
+    dict
+        By the names of `Flag`, in their order, zeros included.
+
+    Examples
+    --------
+    >>> import fpsim
+    >>> import numpy as np
+    >>> flags = np.zeros(4, np.uint8)
+    >>> _ = fpsim.round([0.3, 1e6, 2.0**-11, 1.5], "float8_e4m3fn", flags=flags)
+    >>> fpsim.count_flags(flags)
+    {'inexact': 3, 'underflow': 1, 'overflow': 1, 'divide_by_zero': 0, 'invalid': 0}
+    """
+    every = sum(Flag)
+    allowed = f"give a uint8 array of flags, 0 to {every}"
+    values = array("flags", flags, allowed)
+    if values.dtype.kind not in "iu" and values.size:
+        raise TypeError(f"flags have dtype {values.dtype}; {allowed}")
+    if values.size and (values.min() < 0 or values.max() > every):
+        wrong = int(values.min() if values.min() < 0 else values.max())
+        raise ValueError(f"flags={wrong} is out of range; {allowed}")
+    counts = np.bincount(values.ravel().astype(np.int64), minlength=every + 1)
+    return {
+        str(flag.name): int(counts[[k for k in range(every + 1) if k & flag]].sum())
+        for flag in Flag
+    }

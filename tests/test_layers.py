@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"catalog", "stream"},
     {"spec", "inputs"},
     {"projection"},
-    {"cast"},
+    {"cast", "arithmetic"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure"},

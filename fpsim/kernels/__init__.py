@@ -71,6 +71,7 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
     **dict.fromkeys(
         (
             operate.add,
+            operate.subtract,
             operate.multiply,
             operate.divide,
             operate.sqrt,

@@ -45,12 +45,13 @@ from fpsim.kernels.lanes import (
 from fpsim.kernels.words import word_at
 
 # Operations. Those of two operands do not look at z, and roots not at y.
-ADD = 0  # x + y; subtraction flips the sign of y
-MULTIPLY = 1
-DIVIDE = 2
-SQRT = 3
-FMA = 4  # x * y + z
-FAA = 5  # x + y + z
+ADD = 0  # x + y
+SUBTRACT = 1
+MULTIPLY = 2
+DIVIDE = 3
+SQRT = 4
+FMA = 5  # x * y + z
+FAA = 6  # x + y + z
 
 DIVIDE_BY_ZERO = 8
 
@@ -211,6 +212,8 @@ def _operate(operation, x, y, z, minus_zero):
     """One operation on float64."""
     if operation == ADD:
         return _add(x, y, minus_zero)
+    if operation == SUBTRACT:
+        return _add(x, -y, minus_zero)
     if operation == MULTIPLY:
         return _multiply(x, y)
     if operation == DIVIDE:
@@ -229,6 +232,8 @@ def _operate_narrow(operation, x, y, z, minus_zero):
     wide_minus_zero = np.uint64(minus_zero) << np.uint64(32)
     if operation == ADD:
         bits, _ = _add(x, y, minus_zero)
+    elif operation == SUBTRACT:
+        bits, _ = _add(x, -y, minus_zero)
     elif operation == MULTIPLY:
         bits = _narrow(a * b)
     elif operation == DIVIDE:
@@ -279,6 +284,11 @@ def add(x, y, z, out, minus_zero):
     All of these kernels take three arrays, of which they look at as many as they need.
     """
     return _over(ADD, x, y, z, out, minus_zero)
+
+
+def subtract(x, y, z, out, minus_zero):
+    """Write the bits of x - y; see `add`."""
+    return _over(SUBTRACT, x, y, z, out, minus_zero)
 
 
 def multiply(x, y, z, out, minus_zero):
@@ -493,7 +503,7 @@ def operate_exactly(
                 _add_product(positive, negative, a, b)
             else:
                 _add_product(positive, negative, a, 1.0)
-                _add_product(positive, negative, b, 1.0)
+                _add_product(positive, negative, b, -1.0 if operation == SUBTRACT else 1.0)
             if operation in (FMA, FAA):
                 _add_product(positive, negative, d, 1.0)
             high, low, exponent, minus = _difference(positive, negative)
