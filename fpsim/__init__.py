@@ -1,6 +1,7 @@
 """fpsim: a bit-accurate simulator of low-precision floating point."""
 
 from fpsim import spec
+from fpsim.accumulate import Accumulator, Order, dot, matmul
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
@@ -18,11 +19,13 @@ from fpsim.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accumulator",
     "Flag",
     "Format",
     "Lognormal",
     "Metric",
     "NaNs",
+    "Order",
     "Overflow",
     "Recommendation",
     "Rounding",
@@ -34,11 +37,13 @@ __all__ = [
     "count_flags",
     "decode",
     "divide",
+    "dot",
     "encode",
     "faa",
     "fma",
     "formats",
     "get_num_threads",
+    "matmul",
     "measured_error",
     "multiply",
     "pack",

@@ -20,7 +20,7 @@ from fpsim.inputs import (
     same_memory,
 )
 from fpsim.kernels import operate
-from fpsim.projection import Operation, Projection, parse_projection, project
+from fpsim.projection import Operation, Projection, float32_suffices, parse_projection, project
 from fpsim.rounding import Overflow, Rounding, Stochastic
 
 _ADD = Operation(operate.ADD, operate.add, 2)
@@ -30,9 +30,6 @@ _DIVIDE = Operation(operate.DIVIDE, operate.divide, 2)
 _SQRT = Operation(operate.SQRT, operate.sqrt, 1)
 _FMA = Operation(operate.FMA, operate.fma, 3)
 _FAA = Operation(operate.FAA, operate.faa, 3)
-
-_F32_PRECISION = 24
-_F32_QUANTUM = -149  # exponent of float32's smallest subnormal
 
 
 def add(
@@ -350,7 +347,7 @@ def perform(
     flags: NDArray[np.uint8] | None,
 ) -> None:
     """Operate on arrays of one shape into `target`; ValueError for NaN that the format lacks."""
-    lanes = F32 if narrow and _float32_suffices(projection) else F64
+    lanes = F32 if narrow and float32_suffices(projection) else F64
     sources = [
         source.copy()
         if np.may_share_memory(source, target) and not same_memory(source, target)
@@ -374,13 +371,3 @@ def perform(
             f"{projection.fmt} has no NaN; choose a format with NaN, or operands whose results are "
             "numbers"
         )
-
-
-def _float32_suffices(projection: Projection) -> bool:
-    """Whether float32 rounded to odd has enough bits for the decision."""
-    fmt = projection.fmt
-    return (
-        holds(F32, fmt)
-        and fmt.precision + projection.random_bits <= _F32_PRECISION
-        and fmt.quantum_exponent - projection.random_bits >= _F32_QUANTUM
-    )

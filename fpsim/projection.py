@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fpsim import kernels
 from fpsim.catalog import parse
 from fpsim.format import Format, NaNs
-from fpsim.inputs import F32, F64, chunks
+from fpsim.inputs import F32, F64, chunks, holds
 from fpsim.kernels import casts, exact, operate
 from fpsim.kernels.lanes import Lane
 from fpsim.rounding import (
@@ -39,6 +39,8 @@ _NO_WORDS = np.zeros(0, np.uint64)
 _NO_FLAGS = np.zeros(0, np.uint8)
 _PIECE = 1 << 16  # results of an operation that stay in the cache until they are cast
 _F64_PRECISION = 53
+_F32_PRECISION = 24
+_F32_QUANTUM = -149  # exponent of float32's smallest subnormal
 
 _MODES = {
     Rounding.ties_to_even: exact.TIES_TO_EVEN,
@@ -85,6 +87,16 @@ def parse_projection(
         parse_overflow(overflow),
         parse_tininess(tininess),
         codes,
+    )
+
+
+def float32_suffices(projection: Projection) -> bool:
+    """Whether float32 rounded to odd has enough bits for the decision."""
+    fmt = projection.fmt
+    return (
+        holds(F32, fmt)
+        and fmt.precision + projection.random_bits <= _F32_PRECISION
+        and fmt.quantum_exponent - projection.random_bits >= _F32_QUANTUM
     )
 
 

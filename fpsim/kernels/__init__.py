@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import casts, operate, statistics, words
+from fpsim.kernels import accumulate, casts, operate, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -31,7 +31,7 @@ def _written(dtype: Any, dimensions: int = 1) -> Any:
 
 _ELEMENTS = {
     np.dtype(name): getattr(types, name)
-    for name in ("uint8", "uint16", "uint32", "uint64", "float32", "float64")
+    for name in ("uint8", "uint16", "uint32", "uint64", "int64", "float32", "float64")
 }
 _F64, _I64, _U64 = types.float64, types.int64, types.uint64
 _SCALAR = _read(_I64)
@@ -94,6 +94,38 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
     operate.operation_flags: lambda x, out: types.void(
         _I64, *(_read(x),) * 3, _read(_bits(x)), _written(out)
     ),
+    accumulate.accumulate: lambda x, out: _U64(
+        types.Array(x, 2, "C", readonly=True),
+        types.Array(x, 2, "C", readonly=True),
+        _written(out, 3),
+        _I64,
+        _I64,
+        types.boolean,
+        _read(out),
+        _read(out),
+        _I64,
+        types.UniTuple(_U64, 5),
+        out,
+    ),
+    accumulate.add_sums: lambda x, out: types.void(
+        _written(out, 2), _written(out, 2), _read(out), _I64, types.UniTuple(_U64, 5), out
+    ),
+    accumulate.accumulate_exactly: lambda x, out: types.void(
+        types.Array(_F64, 2, "C", readonly=True),
+        types.Array(_F64, 2, "C", readonly=True),
+        _written(_U64, 3),
+        _written(_F64),
+    ),
+    accumulate.round_sums: lambda x, out: types.void(
+        _written(_U64, 3),
+        _written(_F64),
+        _written(_U64),
+        _read(_U64),
+        _SCALAR,
+        types.UniTuple(_U64, 5),
+        _U64,
+    ),
+    accumulate.significance: lambda x, out: types.void(_read(_U64), _written(_I64)),
     words.random_words: lambda x, out: types.void(_written(out), _U64, _U64),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),

@@ -198,6 +198,22 @@ def _cast(x, out, lane, codes):
     return np.int64(largest > c.dtype_infinity)
 
 
+@njit(forceinline=True)
+def value_by_mode(bits, c):
+    """Bits of the value that a float rounds to."""
+    magnitude = like(bits & c.magnitude_mask, c.one)
+    total, below = _by_mode(magnitude, right(bits, c.top), c)
+    return _value_result(right(total, c.shift), below, magnitude, bits, c)
+
+
+@njit(forceinline=True)
+def value_at_random(bits, word, c, variant_c):
+    """Bits of the value that a float rounds to by a random word, where that settles it."""
+    magnitude = like(bits & c.magnitude_mask, c.one)
+    places, below, _ = _at_random(magnitude, word, c, variant_c)
+    return _value_result(places, below, magnitude, bits, c)
+
+
 def round_by_mode(x, out, lane):
     """Round bits of floats to bits of values; returns whether there is NaN."""
     return _cast(x, out, lane, False)
@@ -208,7 +224,7 @@ def encode_by_mode(x, out, lane):
     return _cast(x, out, lane, True)
 
 
-def _drawn(buffer: Any, halves: Any, index: Any, key: Any) -> Any:
+def random_drawn(buffer: Any, halves: Any, index: Any, key: Any) -> Any:
     """Leading bits of the stream's words from element `index` on, `buffer.size` of them."""
     raise NotImplementedError  # jitted code only: what the width leaves to do differs
 
@@ -233,8 +249,8 @@ def _words_drawn(buffer, halves, index, key):
     return buffer
 
 
-@overload(_drawn)
-def _drawn_overload(buffer, halves, index, key):
+@overload(random_drawn)
+def random_drawn_overload(buffer, halves, index, key):
     if buffer.dtype == types.uint32:
         return lambda buffer, halves, index, key: _halves_drawn(buffer, halves, index, key)
     return lambda buffer, halves, index, key: _words_drawn(buffer, halves, index, key)
@@ -273,7 +289,7 @@ def _cast_at_random(x, out, lane, variant, given, key, offset, codes):
             for i in range(words.size):
                 words[i] = like(part_given[i] >> spare, c.one)
         else:
-            words = _drawn(words, halves, offset + np.uint64(first), key)
+            words = random_drawn(words, halves, offset + np.uint64(first), key)
         for start in range(0, part.size, TILE):
             ask_for_tile(part, start + AHEAD)
             source, results = part[start : start + TILE], written[start : start + TILE]

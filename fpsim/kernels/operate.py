@@ -150,6 +150,13 @@ def _add(x, y, minus_zero):
 
 
 @njit(forceinline=True)
+def odd_sum(x, y, minus_zero):
+    """Bits of x + y rounded to odd, for float32, and for float64 below `LARGEST`."""
+    bits, _ = _add(x, y, minus_zero)
+    return bits
+
+
+@njit(forceinline=True)
 def _multiply(x, y):
     product = x * y
     bits = _odd(product, _fma(x, y, -product))
@@ -349,7 +356,7 @@ def _add_term(limbs, high, low, exponent):
 
 
 @njit
-def _difference(positive, negative):
+def difference(positive, negative):
     """(high, low, exponent, negative) of what limbs come to; 0 as (0, 0, 0, False).
 
     Bits beyond the first 128 stand as a last bit that is set. Clears the limbs.
@@ -407,7 +414,7 @@ def _wide_product(a, b):
 
 
 @njit
-def _add_product(positive, negative, x, y):
+def add_product(positive, negative, x, y):
     """Add x * y to limbs."""
     a, exponent_a = _parts(x)
     b, exponent_b = _parts(y)
@@ -500,13 +507,13 @@ def operate_exactly(
             high, low, exponent = _exact_root(a)
         else:
             if operation in (MULTIPLY, FMA):
-                _add_product(positive, negative, a, b)
+                add_product(positive, negative, a, b)
             else:
-                _add_product(positive, negative, a, 1.0)
-                _add_product(positive, negative, b, -1.0 if operation == SUBTRACT else 1.0)
+                add_product(positive, negative, a, 1.0)
+                add_product(positive, negative, b, -1.0 if operation == SUBTRACT else 1.0)
             if operation in (FMA, FAA):
-                _add_product(positive, negative, d, 1.0)
-            high, low, exponent, minus = _difference(positive, negative)
+                add_product(positive, negative, d, 1.0)
+            high, low, exponent, minus = difference(positive, negative)
             if high == 0:
                 continue  # a zero, whose sign is right
         word = np.uint64(0)

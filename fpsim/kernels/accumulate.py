@@ -1,0 +1,230 @@
+"""Dot products, summed in a stated order and rounded at every step.
+
+Sums of many outputs go on side by side, in tiles, one term at a time. Products are exact in the
+dtype that is computed in, and no sum leaves its range: the caller has seen to that. A step adds
+exactly, rounds to odd (`operate`), and rounds that once into the accumulator's format.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from fpsim.kernels.casts import random_drawn, result_of, value_at_random, value_by_mode
+from fpsim.kernels.exact import STOCHASTIC, bit_length, parts_of, round_exact, scalar_of
+from fpsim.kernels.lanes import TILE, bits_of, float_of, lane_of
+from fpsim.kernels.operate import add_product, difference, odd_sum
+from fpsim.kernels.words import word_at
+
+# Orders in which terms are added.
+SEQUENTIAL = 0
+PAIRWISE = 1
+KAHAN = 2
+
+
+@njit
+def _round(tile, lane, random, drawn, halves, index, key):
+    """Round bits in place; `random` is -1 for a mode, else the variant."""
+    c = lane_of(lane)
+    if random < 0:
+        for i in range(tile.size):
+            tile[i] = value_by_mode(tile[i], c)
+    else:
+        words = random_drawn(drawn[: tile.size], halves, index, key)
+        if random == 2:
+            for i in range(tile.size):
+                tile[i] = value_at_random(tile[i], words[i], c, True)
+        else:
+            for i in range(tile.size):
+                tile[i] = value_at_random(tile[i], words[i], c, False)
+
+
+@njit
+def _add(x, y, out, minus_zero):
+    """Bits of sums, rounded to odd."""
+    for i in range(out.size):
+        out[i] = odd_sum(float_of(x[i]), float_of(y[i]), minus_zero)
+
+
+@njit
+def _subtract(x, y, out, minus_zero):
+    for i in range(out.size):
+        out[i] = odd_sum(float_of(x[i]), -float_of(y[i]), minus_zero)
+
+
+@njit
+def _multiply(x, y, out):
+    for j in range(out.size):
+        out[j] = bits_of(x[j] * y[j])
+
+
+@njit
+def _scale(x, y, out):
+    for j in range(out.size):
+        out[j] = bits_of(x * y[j])
+
+
+@njit
+def _copy(x, out):
+    for i in range(out.size):
+        out[i] = x[i]
+
+
+def accumulate(x, y, state, order, terms, last, lane, product_lane, random, draw, minus_zero):
+    """Add products of `x` and `y` to the sums in `state`; returns how often each was rounded.
+
+    `y` has shape (depth, columns); `x` (rows, depth), each element of which multiplies a row of
+    `y`, or that of `y` with one row of sums. `state` holds bits: levels × rows × columns. Level 0
+    has the sums; Kahan's corrections are in level 1; pairwise, level l has the sum of 2**l terms
+    where bit l of `terms`, how many came before, is set, and after the `last` the sum in level 0.
+    `product_lane` is empty where products are not rounded. `draw` is (key, word of the first
+    output, words from one row of outputs to the next, outputs in all, how often each was rounded
+    before): a rounding takes the word (roundings before) * outputs + (word of the output).
+    """
+    rows, columns = state.shape[1], state.shape[2]
+    depth = y.shape[0]
+    each = x.shape[0] == depth and x.shape[1] == columns and rows == 1
+    key, first, stride, outputs, before = draw
+    # Results never go where operands are: the loops would not be vectorised.
+    tiles = np.empty((5, TILE), state.dtype)
+    halves = np.empty(TILE + 4, np.uint32)
+    one = np.uint64(1)
+    rounded = before
+    for i in range(rows):
+        for start in range(0, columns, TILE):
+            sums = state[0, i, start : start + TILE]
+            size = sums.size
+            term, more, other = tiles[0, :size], tiles[1, :size], tiles[2, :size]
+            total, drawn = tiles[3, :size], tiles[4, :size]
+            place = first + np.uint64(i) * stride + np.uint64(start)
+            rounded = before
+            count = terms
+            _copy(sums, total)
+            for k in range(depth):
+                factor = y[k, start : start + TILE]
+                if each:
+                    _multiply(x[k, start : start + TILE], factor, term)
+                else:
+                    _scale(x[i, k], factor, term)
+                if product_lane.size:
+                    index = place + rounded * outputs
+                    _round(term, product_lane, random, drawn, halves, index, key)
+                    rounded += one
+                if order == SEQUENTIAL:
+                    _add(total, term, more, minus_zero)
+                    _round(more, lane, random, drawn, halves, place + rounded * outputs, key)
+                    rounded += one
+                    total, more = more, total
+                elif order == KAHAN:
+                    correction = state[1, i, start : start + TILE]
+                    _subtract(term, correction, more, minus_zero)
+                    _round(more, lane, random, drawn, halves, place + rounded * outputs, key)
+                    rounded += one
+                    _add(total, more, other, minus_zero)
+                    _round(other, lane, random, drawn, halves, place + rounded * outputs, key)
+                    rounded += one
+                    _subtract(other, total, term, minus_zero)
+                    _round(term, lane, random, drawn, halves, place + rounded * outputs, key)
+                    rounded += one
+                    _subtract(term, more, correction, minus_zero)
+                    _round(correction, lane, random, drawn, halves, place + rounded * outputs, key)
+                    rounded += one
+                    total, other = other, total
+                else:
+                    if not product_lane.size:
+                        _round(term, lane, random, drawn, halves, place + rounded * outputs, key)
+                        rounded += one
+                    level = 0
+                    while (count >> level) & 1:
+                        _add(state[level, i, start : start + TILE], term, more, minus_zero)
+                        _round(more, lane, random, drawn, halves, place + rounded * outputs, key)
+                        rounded += one
+                        level += 1
+                        term, more = more, term
+                    _copy(term, state[level, i, start : start + TILE])
+                    count += 1
+            if order == PAIRWISE:
+                if not last or count == 0:
+                    continue
+                level = 0
+                while not (count >> level) & 1:
+                    level += 1
+                _copy(state[level, i, start : start + TILE], total)
+                level += 1
+                while count >> level:
+                    if (count >> level) & 1:
+                        _add(state[level, i, start : start + TILE], total, more, minus_zero)
+                        _round(more, lane, random, drawn, halves, place + rounded * outputs, key)
+                        rounded += one
+                        total, more = more, total
+                    level += 1
+            _copy(total, sums)
+    return rounded - before
+
+
+def add_sums(x, y, lane, random, draw, minus_zero):
+    """Add the sums `y` to `x`, both of shape (rows, columns) in bits, rounding once."""
+    columns = x.shape[1]
+    key, first, stride, outputs, before = draw
+    tiles = np.empty((2, TILE), x.dtype)
+    halves = np.empty(TILE + 4, np.uint32)
+    for i in range(x.shape[0]):
+        for start in range(0, columns, TILE):
+            sums = x[i, start : start + TILE]
+            total, drawn = tiles[0, : sums.size], tiles[1, : sums.size]
+            place = first + np.uint64(i) * stride + np.uint64(start) + before * outputs
+            _add(sums, y[i, start : start + TILE], total, minus_zero)
+            _round(total, lane, random, drawn, halves, place, key)
+            _copy(total, sums)
+
+
+def accumulate_exactly(x, y, limbs, specials):
+    """Add products of rows of x and y (columns × depth) to fixed-point sums; x may be one row.
+
+    `limbs` has shape (columns, 2, LIMBS): positive and negative terms. What is not finite is
+    added up in `specials`, as floats are.
+    """
+    for j in range(y.shape[0]):
+        row = x[j] if x.shape[0] > 1 else x[0]
+        for k in range(row.size):
+            a, b = row[k], y[j, k]
+            if abs(a) < np.inf and abs(b) < np.inf:
+                add_product(limbs[j, 0], limbs[j, 1], a, b)
+            else:
+                specials[j] += a * b
+
+
+def round_sums(limbs, specials, out, lane, scalar, draw, minus_zero):
+    """Round fixed-point sums, with what was not finite, to bits of values; clears the limbs."""
+    c, s = lane_of(lane), scalar_of(scalar)
+    key, first = draw[0], draw[1]
+    for j in range(out.size):
+        high, low, exponent, minus = difference(limbs[j, 0], limbs[j, 1])
+        special = bits_of(specials[j])
+        if (special & c.magnitude_mask) >= c.dtype_infinity:
+            out[j] = value_by_mode(special, c)
+        elif high == 0:
+            out[j] = minus_zero
+        else:
+            word = word_at(first + np.uint64(j), key) if s.mode == STOCHASTIC else c.zero
+            place, _, _ = round_exact(high, low, exponent, minus, s, word)
+            out[j] = result_of(place, minus, c, s)
+
+
+def significance(x, found):
+    """Widen `found` by float64 bits: (precision, lowest and highest exponent), finite and not 0.
+
+    Precision counts bits from the leading one to the last that is set; the lowest exponent is
+    that of the last bit.
+    """
+    for i in range(x.size):
+        magnitude = x[i] & np.uint64((1 << 63) - 1)
+        if magnitude == 0 or magnitude >= np.uint64(0x7FF << 52):
+            continue
+        significand, exponent = parts_of(magnitude, np.int64(52), np.int64(1023))
+        lowest = significand & (~significand + np.uint64(1))
+        trailing = bit_length(lowest) - 1
+        leading = bit_length(significand) - 1
+        found[0] = max(found[0], leading - trailing + 1)
+        found[1] = min(found[1], exponent + trailing)
+        found[2] = max(found[2], exponent + leading)
