@@ -22,6 +22,7 @@ from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.inputs import F32, F64, chunks, real_array
 from fpsim.kernels import accumulate as steps
+from fpsim.kernels import exact
 from fpsim.kernels.operate import LIMBS
 from fpsim.projection import Projection, constants_of, float32_suffices, parse_projection
 from fpsim.rounding import Overflow, Rounding, Stochastic
@@ -34,6 +35,15 @@ _COLUMNS = 1024
 _DEPTH = 256  # terms converted at a time
 _F64_PRECISION = 53
 _F64_EMAX = 1020
+_MOST_ALIGNMENT_BITS = 40
+_ALIGNED_BITS = 50  # of a product and what it is shifted by; blocks add 12 more
+_MOST_ALIGNED = 4096  # terms in a block: their sum and its carries fit in 64 bits
+_ALIGNMENT_RULES = {
+    Rounding.toward_zero: exact.TOWARD_ZERO,
+    Rounding.toward_negative: exact.TOWARD_NEGATIVE,
+    Rounding.ties_to_even: exact.TIES_TO_EVEN,
+}
+_NO_EXPONENT = -(1 << 16)  # of zeros: below all others
 # Operands of terms start to stop: (rows × terms, or terms × columns) and (terms × columns).
 _Panel = Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]]
 
@@ -72,13 +82,23 @@ class Accumulator:
     order : Order or str
         ``'sequential'``, ``'pairwise'``, ``'blocked'``, ``'kahan'`` or ``'exact'``.
     block : int, optional
-        Terms in a block; for ``order='blocked'``.
+        Terms in a block; for ``order='blocked'``, and where terms are aligned.
     block_fmt : Format, str or dtype, optional
         The format in which a block is summed; `fmt` by default.
     block_order : Order or str
         In which order a block is summed, from +0 on.
     overflow : Overflow or str
         What becomes of products and sums past the range.
+    alignment_bits : int, optional
+        For a multi-term unit as matrix units have it, which adds the products of a block and the
+        sum so far at once: all are aligned to the largest of their exponents (those of products
+        are the sums of their factors' exponents), cut to this many bits of fraction, added
+        exactly, and rounded to `fmt` once. Blocks follow each other.
+    alignment : {'toward_zero', 'toward_negative', 'ties_to_even'}
+        How terms are cut.
+    operands : Format, str or dtype, optional
+        The format that a and b have to be in, where terms are aligned: its subnormals have the
+        exponent of its smallest normal values. None: every operand counts as normal.
 
     Examples
     --------
@@ -102,6 +122,9 @@ class Accumulator:
     block_fmt: Format | None = None
     block_order: Order = Order.sequential
     overflow: Overflow = Overflow.nan
+    alignment_bits: int | None = None
+    alignment: Rounding = Rounding.toward_zero
+    operands: Format | None = None
 
     def __post_init__(self) -> None:
         # A frozen dataclass is set up through object's own __setattr__.
@@ -114,7 +137,8 @@ class Accumulator:
         settle("overflow", projection.overflow)
         settle("order", choice("order", self.order, Order))
         settle("block_order", choice("block_order", self.block_order, Order))
-        for name in ("product", "block_fmt"):
+        settle("alignment", choice("alignment", self.alignment, Rounding))
+        for name in ("product", "block_fmt", "operands"):
             value = getattr(self, name)
             settle(name, None if value is None else parse(value))
         for name in ("fmt", "product", "block_fmt"):
@@ -124,7 +148,14 @@ class Accumulator:
                     f"{name}={fmt} has no {'zero' if fmt.signed else 'sign'}, which sums need; "
                     "give a signed format with zero"
                 )
-        if (self.order is Order.blocked) != (self.block is not None):
+        if self.alignment_bits is not None:
+            self._check_alignment(settle)
+        elif self.operands is not None or self.alignment is not Rounding.toward_zero:
+            raise ValueError(
+                "operands and alignment say how terms are aligned, but alignment_bits=None aligns "
+                "nothing; give alignment_bits, or leave them out"
+            )
+        elif (self.order is Order.blocked) != (self.block is not None):
             raise ValueError(
                 f"order={str(self.order)!r} and block={shown(self.block)} do not go together: "
                 "order='blocked' needs block=, the terms in a block, and no other order takes it"
@@ -137,7 +168,7 @@ class Accumulator:
                     f"block_order={str(self.block_order)!r} is not one of 'sequential', "
                     "'pairwise', 'kahan'"
                 )
-        elif self.block_fmt is not None:
+        if self.block_fmt is not None and self.order is not Order.blocked:
             raise ValueError(
                 f"block_fmt={self.block_fmt} was given, but order={str(self.order)!r} has no "
                 "blocks; leave it out, or give order='blocked' and block="
@@ -147,6 +178,50 @@ class Accumulator:
                 f"product={self.product} was given, but order='exact' rounds nothing before the "
                 "end; leave it out, or choose another order"
             )
+
+    @classmethod
+    def preset(cls, unit: str, operands: Any) -> Accumulator:
+        """How a real matrix unit sums, by processor and format of the operands.
+
+        `fpsim.units.units` lists them, with the source of the parameters and whether they were
+        checked against outputs of the processor.
+
+        Parameters
+        ----------
+        unit : str
+            Such as ``'nvidia-h100'``.
+        operands : Format, str or dtype
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> h100 = fpsim.Accumulator.preset("nvidia-h100", "float8_e4m3fn")
+        >>> h100.block, h100.alignment_bits, str(h100.fmt)
+        (32, 13, 'e8m13')
+        >>> float(fpsim.dot([16.0, 2.0**-8], [16.0, 2.0**-6], h100))  # 2**-14 falls off
+        256.0
+        """
+        from fpsim.units import unit as found  # which imports this module
+
+        return found(unit, operands).accumulator
+
+    def _check_alignment(self, settle: Callable[[str, Any], None]) -> None:
+        remedy = f"give how many bits of fraction aligned terms keep, 0 to {_MOST_ALIGNMENT_BITS}"
+        bits = integer("alignment_bits", self.alignment_bits, 0, _MOST_ALIGNMENT_BITS, remedy)
+        settle("alignment_bits", bits)
+        if self.order is not Order.sequential or self.block is None or self.block > _MOST_ALIGNED:
+            raise ValueError(
+                f"alignment_bits={bits} with order={str(self.order)!r} and block="
+                f"{shown(self.block)}: units that align terms take block=, 1 to {_MOST_ALIGNED} "
+                "terms, and blocks one after the other (order='sequential')"
+            )
+        if self.product is not None:
+            raise ValueError(
+                f"product={self.product} was given, but aligned products are exact; leave it out"
+            )
+        if self.alignment not in _ALIGNMENT_RULES:
+            allowed = ", ".join(repr(str(rule)) for rule in _ALIGNMENT_RULES)
+            raise ValueError(f"alignment={str(self.alignment)!r} is not one of {allowed}")
 
 
 def dot(
@@ -197,7 +272,7 @@ def dot(
         ) from None
     shape, depth = x.shape[:-1], x.shape[-1]
     task = _Task(accumulator, x, y, (x_dtype, y_dtype), c, shape, rng)
-    x, y = x.reshape(-1, depth), y.reshape(-1, depth)
+    x, y = (v.reshape(task.out.size, depth) for v in (x, y))
 
     def work(start: int, stop: int) -> None:
         def panel(first: int, last: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -207,7 +282,7 @@ def dot(
                 np.ascontiguousarray(y[part].T, task.lanes),
             )
 
-        out = task.out.reshape(1, -1)[:, start:stop]
+        out = task.out.reshape(1, task.out.size)[:, start:stop]
         task.run(panel, depth, out, start, stop - start)
 
     over_chunks(len(x), work, chunk=_COLUMNS)
@@ -266,16 +341,10 @@ def matmul(
     task = _Task(accumulator, x, y, (x_dtype, y_dtype), c, (*lead, rows, columns), rng)
     lefts = np.broadcast_to(x, (*lead, rows, depth))
     rights = np.broadcast_to(y, (*lead, depth, columns))
-    stacks = [
-        (
-            np.broadcast_to(x, (*lead, rows, depth))[i],
-            np.broadcast_to(y, (*lead, depth, columns))[i],
-        )
-        for i in np.ndindex(*lead)
-    ]
+    stacks = [(lefts[i], rights[i]) for i in np.ndindex(*lead)]
     across = -(-columns // _COLUMNS)
     down = -(-rows // _ROWS)
-    out = task.out.reshape(-1, rows, columns)
+    out = task.out.reshape(len(stacks), rows, columns)
 
     def work(start: int, stop: int) -> None:
         for item in range(start, stop):
@@ -332,10 +401,14 @@ class _Task:
             ) from None
         narrow = all(dtype.itemsize <= 4 for dtype in (*dtypes, start_dtype))
         self.result_dtype = F32 if narrow and parse(F32).contains(sums) else F64
-        products = _Range.of(x).times(_Range.of(y))
+        ranges = _Range.of(x), _Range.of(y)
+        products = ranges[0].times(ranges[1])
         self.lanes = F64
         self.fast = False
-        if accumulator.order is not Order.exact:
+        aligned = accumulator.alignment_bits is not None
+        if aligned:
+            self._check_operands((x, y), ranges)
+        if not (aligned or accumulator.order is Order.exact):
             for lanes in (F32, F64) if narrow else (F64,):
                 if products.fits(lanes) and all(_fits(p, lanes) for p in self.projections):
                     self.lanes, self.fast = lanes, True
@@ -353,11 +426,84 @@ class _Task:
             for kernel in (steps.accumulate, steps.add_sums)
             if self.fast
         }
-        if accumulator.order is Order.exact:
-            self.kernels |= {
-                kernel: kernels.compiled(kernel, F64, _UINT[F64])
-                for kernel in (steps.accumulate_exactly, steps.round_sums)
-            }
+        for kernel, needed in (
+            (steps.accumulate_exactly, accumulator.order is Order.exact),
+            (steps.round_sums, accumulator.order is Order.exact),
+            (steps.add_aligned, aligned),
+        ):
+            if needed:
+                self.kernels[kernel] = kernels.compiled(kernel, F64, _UINT[F64])
+
+    def _check_operands(
+        self, arrays: tuple[NDArray[Any], NDArray[Any]], ranges: tuple[_Range, _Range]
+    ) -> None:
+        """Operands are in their format, and aligned products fit in 64 bits."""
+        fmt = self.accumulator.operands
+        if fmt is None:
+            self.fractions = tuple(max(r.precision, 1) - 1 for r in ranges)
+        else:
+            self.fractions = (fmt.mantissa_bits, fmt.mantissa_bits)
+            for name, array in zip("ab", arrays, strict=True):
+                values = np.asarray(array, np.float64)
+                off = ~np.isnan(values) & (round(values, fmt) != values)
+                if off.any():
+                    index = tuple(int(i) for i in np.argwhere(off)[0])
+                    raise ValueError(
+                        f"{name} has {int(off.sum())} elements that are not {fmt}, the first "
+                        f"{shown(float(values[index]))} at index {index}; round them first: "
+                        f"fpsim.round({name}, {str(fmt)!r})"
+                    )
+        bits = sum(self.fractions) + 2 + (self.accumulator.alignment_bits or 0)
+        if bits > _ALIGNED_BITS:
+            raise ValueError(
+                f"alignment_bits={self.accumulator.alignment_bits} and products of "
+                f"{sum(self.fractions) + 2} bits take {bits} bits; at most {_ALIGNED_BITS} can be "
+                "aligned: give narrower operands or fewer alignment_bits"
+            )
+
+    def _run_aligned(
+        self, panel: _Panel, depth: int, out: NDArray[Any], first: int, stride: int
+    ) -> None:
+        """Blocks of aligned terms, as multi-term units add them."""
+        accumulator = self.accumulator
+        block = accumulator.block or 1
+        shape = (
+            block,
+            accumulator.alignment_bits,
+            sum(self.fractions),
+            accumulator.fmt.emin,
+            _ALIGNMENT_RULES[accumulator.alignment],
+        )
+        sums = np.ascontiguousarray(out, np.float64).view(np.uint64)
+        length = block * max(_DEPTH // block, 1)
+        for k, start in enumerate(range(0, depth, length)):
+            x, y = panel(start, min(start + length, depth))
+            rounded = k * (length // block)
+            each = x.shape == y.shape and out.shape[0] == 1
+            self.kernels[steps.add_aligned](
+                *self._decomposed(x.T if each else x, self.fractions[0]),
+                *self._decomposed(y.T, self.fractions[1]),
+                sums,
+                shape,
+                self.constants[0].lane,
+                self.constants[0].scalar,
+                self._draw(first, stride, rounded),
+            )
+        out[...] = sums.view(np.float64)
+
+    def _decomposed(
+        self, x: NDArray[Any], fraction: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """(significands in units of their last place, exponents of the leading one, values)."""
+        values = np.ascontiguousarray(x, np.float64)
+        finite = np.isfinite(values)
+        exponents = np.frexp(np.where(finite, values, 1.0))[1].astype(np.int64) - 1
+        if self.accumulator.operands is not None:
+            exponents = np.maximum(exponents, self.accumulator.operands.emin)
+        significands = np.ldexp(np.where(finite, values, 0.0), fraction - exponents)
+        exponents = np.where(values == 0, _NO_EXPONENT, exponents)
+        exponents = np.where(finite, exponents, steps.NOT_FINITE)
+        return significands.astype(np.int64), exponents, values
 
     def _projection(self, fmt: Format) -> Projection:
         accumulator = self.accumulator
@@ -373,6 +519,9 @@ class _Task:
         ``panel(start, stop)`` gives operands of those terms, `first` the place of the first output
         among all, and `stride` how many places there are from one row to the next.
         """
+        if self.accumulator.alignment_bits is not None:
+            self._run_aligned(panel, depth, out, first, stride)
+            return
         if self.accumulator.order is Order.exact:
             self._run_exactly(panel, depth, out, first, stride)
             return

@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"projection"},
     {"cast", "arithmetic"},
     {"accumulate"},
+    {"units"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure"},
@@ -39,7 +40,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
-UPWARD_IN_FUNCTIONS = {("format", "catalog")}
+UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulate", "units")}
 OPTIONAL = ["matplotlib", "torch", "ml_dtypes", "safetensors", "hypothesis", "dask", "gmpy2"]
 
 

@@ -11,7 +11,15 @@ import numpy as np
 from numba import njit
 
 from fpsim.kernels.casts import random_drawn, result_of, value_at_random, value_by_mode
-from fpsim.kernels.exact import STOCHASTIC, bit_length, parts_of, round_exact, scalar_of
+from fpsim.kernels.exact import (
+    STOCHASTIC,
+    TIES_TO_EVEN,
+    TOWARD_NEGATIVE,
+    bit_length,
+    parts_of,
+    round_exact,
+    scalar_of,
+)
 from fpsim.kernels.lanes import TILE, bits_of, float_of, lane_of
 from fpsim.kernels.operate import add_product, difference, odd_sum
 from fpsim.kernels.words import word_at
@@ -20,6 +28,8 @@ from fpsim.kernels.words import word_at
 SEQUENTIAL = 0
 PAIRWISE = 1
 KAHAN = 2
+
+NOT_FINITE = 1 << 20  # an exponent that says so
 
 
 @njit
@@ -228,3 +238,83 @@ def significance(x, found):
         found[0] = max(found[0], leading - trailing + 1)
         found[1] = min(found[1], exponent + trailing)
         found[2] = max(found[2], exponent + leading)
+
+
+@njit
+def _align(significand, shift, rule):
+    """significand * 2**shift as an integer; what is below 1 is rounded by a rule."""
+    if shift >= 0:
+        return significand << min(shift, np.int64(62))
+    distance = min(-shift, np.int64(62))
+    if rule == TOWARD_NEGATIVE:
+        return significand >> distance
+    size = -significand if significand < 0 else significand
+    kept = size >> distance
+    if rule == TIES_TO_EVEN:
+        rest = size - (kept << distance)
+        half = np.int64(1) << (distance - 1)
+        if rest > half or (rest == half and kept & 1):
+            kept += 1
+    return -kept if significand < 0 else kept
+
+
+def add_aligned(
+    x, x_exponents, x_values, y, y_exponents, y_values, sums, shape, lane, scalar, draw
+):
+    """Add products block by block, aligned to the largest exponent, to the bits of `sums`.
+
+    Significands x (rows × depth; or, for one row of sums, columns × depth) and y (columns × depth)
+    are integers in units of their last place, exponents those of their leading place; zeros have an
+    exponent far below all others.
+    `shape` is (terms in a block, fraction bits kept when aligning, fraction bits of a product,
+    exponent of the smallest normal sum, how what is shifted out is rounded). A block's terms and
+    the sum itself are brought to the largest of their exponents, added exactly, and rounded once.
+    """
+    block, fraction, product_fraction, lowest, rule = shape
+    c, s = lane_of(lane), scalar_of(scalar)
+    key, first, stride, outputs, rounded = draw
+    depth = x.shape[1]
+    each = sums.shape[0] == 1 and x.shape[0] == y.shape[0]
+    for output in range(sums.size):
+        i, j = divmod(output, sums.shape[1])
+        r = j if each else i
+        word_place = first + np.uint64(i) * stride + np.uint64(j)
+        count = rounded
+        for start in range(0, depth, block):
+            stop = min(start + block, depth)
+            bits = sums[i, j]
+            magnitude = bits & c.magnitude_mask
+            top = np.int64(-NOT_FINITE)
+            for k in range(start, stop):
+                top = max(top, x_exponents[r, k] + y_exponents[j, k])
+            if top > NOT_FINITE // 2 or magnitude >= c.dtype_infinity:
+                total = float_of(bits)
+                for k in range(start, stop):
+                    total += x_values[r, k] * y_values[j, k]
+                sums[i, j] = value_by_mode(bits_of(total), c)
+                count += np.uint64(1)
+                continue
+            significand, exponent = parts_of(magnitude, np.int64(52), np.int64(1023))
+            leading = exponent + bit_length(significand) - 1
+            leading = max(leading, lowest) if significand else lowest
+            top = max(top, leading)
+            unit = top - fraction
+            mine = np.int64(significand)
+            mine = -mine if bits > c.magnitude_mask else mine
+            aligned = _align(mine, exponent - unit, rule)
+            for k in range(start, stop):
+                term = x[r, k] * y[j, k]
+                if term:
+                    last = x_exponents[r, k] + y_exponents[j, k] - product_fraction
+                    aligned += _align(term, last - unit, rule)
+            if aligned == 0:
+                sums[i, j] = c.zero
+            else:
+                word = c.zero
+                if s.mode == STOCHASTIC:
+                    word = word_at(word_place + count * outputs, key)
+                minus = aligned < 0
+                size = np.uint64(-aligned if minus else aligned)
+                code, _, _ = round_exact(c.zero, size, unit, minus, s, word)
+                sums[i, j] = result_of(code, minus, c, s)
+            count += np.uint64(1)

@@ -1,0 +1,415 @@
+"""dot and matmul: every order of summation against sums in exact rationals, step by step."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fpsim
+import fpsim.accumulate
+from fpsim import Accumulator, Format, Stochastic, spec
+from fpsim.units import units
+
+RECORDED = Path(fpsim.__file__).parents[2] / "shared" / "data" / "gpu_dot_products.npz"
+
+
+def drawn(
+    rng: np.random.Generator, shape: tuple[int, ...], fmt: Any, spread: int = 3, dtype: Any = None
+) -> np.ndarray:
+    """Values of a format over some binades, zeros among them."""
+    x = rng.standard_normal(shape) * 2.0 ** rng.integers(-spread, spread + 1, shape)
+    x[rng.random(shape) < 0.05] = 0
+    return fpsim.round(x.astype(dtype or np.float32), fmt, overflow="saturate")
+
+
+class Exactly:
+    """An accumulator's steps, each an exact sum projected by the specification."""
+
+    def __init__(self, accumulator: Accumulator) -> None:
+        self.accumulator = accumulator
+
+    def round(self, x: Fraction, fmt: Format) -> Fraction:
+        code, _ = spec.project(x, fmt, self.accumulator.rounding, self.accumulator.overflow)
+        return Fraction(spec.decode(code, fmt))
+
+    def product(self, x: Fraction, y: Fraction) -> Fraction:
+        fmt = self.accumulator.product
+        return x * y if fmt is None else self.round(x * y, fmt)
+
+    def sequential(self, terms: list[Fraction], start: Fraction, fmt: Format) -> Fraction:
+        for term in terms:
+            start = self.round(start + term, fmt)
+        return start
+
+    def kahan(self, terms: list[Fraction], start: Fraction, fmt: Format) -> Fraction:
+        correction = Fraction(0)
+        for term in terms:
+            corrected = self.round(term - correction, fmt)
+            total = self.round(start + corrected, fmt)
+            correction = self.round(self.round(total - start, fmt) - corrected, fmt)
+            start = total
+        return start
+
+    def pairwise(self, terms: list[Fraction], start: Fraction, fmt: Format) -> Fraction:
+        if self.accumulator.product is None:
+            terms = [self.round(term, fmt) for term in terms]
+        while len(terms) > 1:
+            pairs = [self.round(a + b, fmt) for a, b in zip(terms[::2], terms[1::2], strict=False)]
+            terms = pairs + terms[len(pairs) * 2 :]
+        return self.round(start + terms[0], fmt) if terms else start
+
+    def __call__(self, a: np.ndarray, b: np.ndarray, c: float) -> Fraction:
+        accumulator = self.accumulator
+        fmt = accumulator.fmt
+        terms = [self.product(spec.exact(x), spec.exact(y)) for x, y in zip(a, b, strict=True)]
+        start = self.round(spec.exact(c), fmt)
+        if accumulator.order == "exact":
+            return self.round(start + sum(terms), fmt)
+        if accumulator.order != "blocked":
+            return getattr(self, accumulator.order)(terms, start, fmt)
+        for first in range(0, len(terms), accumulator.block):
+            block = terms[first : first + accumulator.block]
+            inner = accumulator.block_fmt or fmt
+            total = getattr(self, accumulator.block_order)(block, Fraction(0), inner)
+            start = self.round(start + total, fmt)
+        return start
+
+
+ORDERS: list[dict[str, Any]] = [
+    {},
+    {"product": "bfloat16"},
+    {"product": "e4m3", "rounding": "toward_zero"},
+    {"rounding": "toward_negative"},
+    {"rounding": "to_odd"},
+    {"order": "pairwise"},
+    {"order": "pairwise", "product": "e5m4", "rounding": "away_from_zero"},
+    {"order": "kahan"},
+    {"order": "kahan", "product": "bfloat16", "rounding": "toward_positive"},
+    {"order": "blocked", "block": 4},
+    {"order": "blocked", "block": 8, "block_fmt": "e5m4", "block_order": "pairwise"},
+    {"order": "blocked", "block": 5, "block_order": "kahan", "product": "e5m7"},
+    {"order": "exact"},
+    {"order": "exact", "rounding": "toward_positive"},
+]
+
+
+@pytest.mark.parametrize("options", ORDERS, ids=str)
+@pytest.mark.parametrize(
+    ("operands", "fmt", "dtype"),
+    [
+        ("float8_e4m3fn", "binary16", np.float32),  # in float32
+        ("binary16", "binary32", np.float32),  # in float64
+        ("e6m9", "e6m5f", np.float64),
+        ("e5m2b200", "e8m22b100", np.float64),
+        ("e8m40", "e6m5f", np.float64),  # products that float64 does not hold
+        ("binary16", "binary64", np.float64),
+    ],
+)
+def test_every_order_against_exact_steps(
+    options: dict[str, Any], operands: str, fmt: str, dtype: Any
+) -> None:
+    accumulator = Accumulator(fmt, overflow="saturate", **options)
+    rng = np.random.default_rng(len(str(options)))
+    depth = 19
+    spread = 3 if "b200" not in operands else 0
+    a = drawn(rng, (3, depth), operands, spread, dtype)
+    b = drawn(rng, (depth, 4), operands, spread, dtype)
+    a[1], b[:, 1] = np.where(np.arange(depth) % 2, 1, -1) * a[0], b[:, 0]  # sums that cancel
+    c = drawn(rng, (3, 4), fmt, spread, dtype)
+    got = fpsim.matmul(a, b, accumulator, c)
+    exactly = Exactly(accumulator)
+    want = [[exactly(a[i], b[:, j], c[i, j]) for j in range(4)] for i in range(3)]
+    assert np.array_equal(got, np.array(want, np.float64))
+    rows = fpsim.dot(a[:, None, :], b.T[None], accumulator, c)
+    assert np.array_equal(rows, got)
+
+
+@pytest.mark.parametrize("fmt", ["binary16", "bfloat16", "binary32"])
+def test_sequential_is_a_loop_of_fma(fmt: str) -> None:
+    rng = np.random.default_rng(3)
+    a, b = drawn(rng, (40, 300), "binary16"), drawn(rng, (300, 50), "binary16")
+    total = np.zeros((40, 50), np.float32)
+    for k in range(300):
+        total = fpsim.fma(a[:, k, None], b[None, k], total, fmt)
+    assert np.array_equal(fpsim.matmul(a, b, Accumulator(fmt)), total)
+
+
+RANDOM = [
+    {"rounding": Stochastic(8)},
+    {"rounding": Stochastic(8, "C"), "order": "pairwise"},
+    {"rounding": Stochastic(12, "B"), "order": "kahan", "product": "bfloat16"},
+    {"rounding": Stochastic(4), "order": "blocked", "block": 7, "block_order": "pairwise"},
+]
+
+
+@pytest.mark.parametrize("options", [*ORDERS[:-2], *RANDOM], ids=str)
+def test_both_paths_take_the_same_steps_and_words(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels, and one operation on whole arrays after the other."""
+    rng = np.random.default_rng(5)
+    accumulator = Accumulator("binary16", **options)
+    a, b = drawn(rng, (2, 3, 21), "float8_e5m2"), drawn(rng, (21, 140), "float8_e5m2")
+    c = drawn(rng, (140,), "binary16")
+    fast = fpsim.matmul(a, b, accumulator, c, rng=11)
+    monkeypatch.setattr(fpsim.accumulate, "_fits", lambda *_: False)
+    assert np.array_equal(fpsim.matmul(a, b, accumulator, c, rng=11), fast, equal_nan=True)
+    rows = fpsim.dot(a[:, :, None, :], b.T, accumulator, c, rng=11)
+    assert np.array_equal(rows, fast, equal_nan=True)
+
+
+def test_random_words_are_those_of_the_stream() -> None:
+    """Rounding r of output o takes word r * outputs + o."""
+    rng = np.random.default_rng(6)
+    a, b = drawn(rng, (2, 9), "binary16"), drawn(rng, (9, 3), "binary16")
+    got = fpsim.matmul(a, b, Accumulator("e5m3", rounding=Stochastic(16)), rng=21)
+    words = fpsim.Stream(21).words(9 * 6).reshape(9, 2, 3) >> np.uint64(48)
+    total = np.zeros((2, 3))
+    for k in range(9):
+        total = fpsim.fma(
+            a[:, k, None], b[None, k], total, "e5m3", rounding=Stochastic(16), random_bits=words[k]
+        )
+    assert np.array_equal(got, total)
+
+
+@pytest.mark.parametrize("options", [{}, {"rounding": Stochastic(8)}, {"order": "exact"}], ids=str)
+def test_threads_change_nothing(options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(8)
+    a, b = drawn(rng, (70, 33), "float8_e4m3fn"), drawn(rng, (33, 1500), "float8_e4m3fn")
+    before = fpsim.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 5):
+            fpsim.set_num_threads(n)
+            results.append(fpsim.matmul(a, b, Accumulator("binary16", **options), rng=1))
+    finally:
+        fpsim.set_num_threads(before)
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+# Multi-term units -------------------------------------------------------------------------------
+
+
+def aligned_sum(a: np.ndarray, b: np.ndarray, c: float, accumulator: Accumulator) -> float:
+    """What a multi-term unit gives, in exact rationals."""
+
+    def exponent(x: Fraction, emin: int) -> int:
+        return emin if x == 0 else max(spec.floor_log2(abs(x)), emin)
+
+    total = Fraction(float(c))
+    fmt, operands = accumulator.fmt, accumulator.operands
+    for first in range(0, len(a), accumulator.block):
+        terms = [(total, exponent(total, fmt.emin))]
+        for x, y in zip(a[first:], b[first : first + accumulator.block], strict=False):
+            p, q = Fraction(float(x)), Fraction(float(y))
+            if p * q:
+                terms.append((p * q, exponent(p, operands.emin) + exponent(q, operands.emin)))
+        unit = Fraction(2) ** (max(e for _, e in terms) - accumulator.alignment_bits)
+        cut = {
+            "toward_zero": math.trunc,
+            "toward_negative": math.floor,
+            "ties_to_even": round,
+        }[accumulator.alignment]
+        exact = sum(cut(term / unit) for term, _ in terms) * unit
+        code, _ = spec.project(exact, fmt, accumulator.rounding, accumulator.overflow)
+        total = Fraction(spec.decode(code, fmt)) if exact else Fraction(0)
+    return float(total)
+
+
+@pytest.mark.parametrize("alignment", ["toward_zero", "toward_negative", "ties_to_even"])
+@pytest.mark.parametrize("bits", [0, 3, 13, 24, 35])
+@pytest.mark.parametrize("operands", ["float8_e5m2", "float8_e4m3fn", "e3m2f"])
+def test_aligned_sums_against_exact_rationals(alignment: str, bits: int, operands: str) -> None:
+    """Subnormal operands, sums that cancel, blocks that the depth does not fill."""
+    rng = np.random.default_rng(bits)
+    accumulator = Accumulator(
+        "binary32",
+        rounding="toward_zero" if bits % 2 else "ties_to_even",
+        alignment_bits=bits,
+        alignment=alignment,
+        block=8,
+        operands=operands,
+    )
+    a, b = drawn(rng, (12, 21), operands, 12), drawn(rng, (5, 21), operands, 12)
+    a[0, 1::2], b[0] = -a[0, :-1:2], b[0, 0]
+    c = rng.standard_normal((12, 5)).astype(np.float32) * np.float32(2.0) ** rng.integers(-9, 9)
+    c[1] = 0
+    got = fpsim.dot(a[:, None], b[None], accumulator, c)
+    want = [[aligned_sum(x, y, c[i, j], accumulator) for j, y in enumerate(b)]
+            for i, x in enumerate(a)]  # fmt: skip
+    assert np.array_equal(got, np.array(want, np.float32))
+    assert np.array_equal(fpsim.matmul(a, b.T, accumulator, c), got)
+
+
+def test_aligned_sums_of_tiny_products_are_aligned_to_the_smallest_sum() -> None:
+    """A zero sum has the exponent of the smallest normal one."""
+    unit = Accumulator.preset("nvidia-h100", "bfloat16")
+    tiny = np.float32([2.0**-80, 2.0**-75, 1.0])
+    got = fpsim.dot(tiny, tiny, unit)
+    assert got == 1.0
+    got = fpsim.dot(tiny[:2], tiny[:2], unit)
+    assert got == aligned_sum(tiny[:2], tiny[:2], 0.0, unit) == 2.0**-150 + 0 or got == 0
+
+
+def test_special_values() -> None:
+    inf, nan = np.inf, np.nan
+    rows = np.array([[inf, 1], [inf, -inf], [0, inf], [nan, 1], [3, 4]], np.float32)
+    ones = np.ones(2, np.float32)
+    want = np.array([inf, nan, inf, nan, 7], np.float32)
+    for accumulator in (
+        Accumulator("binary32"),
+        Accumulator("binary64"),
+        Accumulator("binary16", order="pairwise"),
+        Accumulator("binary32", order="kahan"),
+        Accumulator("binary32", order="exact"),
+        Accumulator.preset("nvidia-h100", "float16"),
+    ):
+        got = fpsim.dot(rows, ones, accumulator)
+        # Kahan's correction after infinity is ∞ − ∞.
+        expected = np.array([nan, *want[1:]]) if accumulator.order == "kahan" else want
+        assert np.array_equal(got, expected, equal_nan=True), accumulator
+        assert np.isnan(fpsim.dot(rows[:1], np.zeros(2, np.float32), accumulator))
+
+
+def test_the_sign_of_sums_that_cancel() -> None:
+    a = np.array([1.0, -1.0])
+    for fmt in ("binary16", "binary64"):
+        for order in ("sequential", "pairwise", "exact"):
+            up = fpsim.dot(a, np.ones(2), Accumulator(fmt, order=order))
+            down = fpsim.dot(
+                a, np.ones(2), Accumulator(fmt, order=order, rounding="toward_negative")
+            )
+            assert not np.signbit(up)
+            assert np.signbit(down)
+
+
+def test_shapes() -> None:
+    unit = Accumulator("binary32")
+    assert fpsim.matmul(np.ones((2, 0)), np.ones((0, 3)), unit).tolist() == [[0] * 3] * 2
+    assert fpsim.matmul(np.ones((0, 2)), np.ones((2, 3)), unit).shape == (0, 3)
+    assert fpsim.dot(np.ones((4, 0)), np.ones(0), unit, c=2.0).tolist() == [2.0] * 4
+    assert fpsim.dot(np.ones(3), np.ones(3), unit).shape == ()
+    a = np.arange(24.0).reshape(2, 3, 4)
+    assert np.array_equal(fpsim.matmul(a, a.transpose(0, 2, 1), unit), a @ a.transpose(0, 2, 1))
+    assert np.array_equal(fpsim.matmul(a[:, ::-1], a[0].T, unit), a[:, ::-1] @ a[0].T)
+    assert fpsim.matmul(a.astype(np.float32), a[0].T.astype(np.float16), unit).dtype == np.float32
+
+
+# Presets ----------------------------------------------------------------------------------------
+
+CASES = {
+    "V100_fp16": ("nvidia-v100", "float16"),
+    "A100_fp16": ("nvidia-a100", "float16"),
+    "A100_bf16": ("nvidia-a100", "bfloat16"),
+    "A100_tf32": ("nvidia-a100", "tf32"),
+    "H100_fp16": ("nvidia-h100", "float16"),
+    "H100_bf16": ("nvidia-h100", "bfloat16"),
+    "H100_tf32": ("nvidia-h100", "tf32"),
+    "H100_E4M3": ("nvidia-h100", "float8_e4m3fn"),
+    "H100_E5M2": ("nvidia-h100", "float8_e5m2"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_presets_reproduce_recorded_outputs(case: str) -> None:
+    if not RECORDED.exists():
+        pytest.skip("the recorded outputs of GPUs are not here")
+    recorded = np.load(RECORDED)
+    a, b, c, d = (recorded[f"{case}_{name}"] for name in "abcd")
+    eight_bits = "_E" in case  # recorded without c
+    unit = Accumulator.preset(*CASES[case])
+    got = fpsim.dot(a, b, unit, None if eight_bits else c)
+    assert np.array_equal(got, d)
+
+
+def test_presets_say_where_they_are_from() -> None:
+    every = units()
+    assert {u.name for u in every} >= {
+        *("nvidia-v100", "nvidia-a100", "nvidia-a2", "nvidia-ada", "nvidia-l40s"),
+        *("nvidia-h100", "nvidia-h200", "nvidia-b200", "amd-cdna1"),
+    }
+    checked = {(u.name, u.operands) for u in every if "recorded" in u.status}
+    assert checked == set(CASES.values())
+    for u in every:
+        assert u.source
+        assert Accumulator.preset(u.name, u.operands) == u.accumulator
+
+
+# Bad input --------------------------------------------------------------------------------------
+
+ONE = np.ones((2, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: Accumulator("nothing"), ValueError, "nothing"),
+        (lambda: Accumulator("ue3m2"), ValueError, "fmt=.*sign.*signed format with zero"),
+        (lambda: Accumulator("e4m3", product="float8_e8m0fnu"), ValueError, "product=.*sign"),
+        (lambda: Accumulator("e4m3", order="random"), ValueError, "order='random'.*'pairwise'"),
+        (lambda: Accumulator("e4m3", order="blocked"), ValueError, "needs block="),
+        (lambda: Accumulator("e4m3", block=4), ValueError, "order='blocked'"),
+        (lambda: Accumulator("e4m3", order="blocked", block=0), ValueError, "block=0.*1 or more"),
+        (
+            lambda: Accumulator("e4m3", order="blocked", block=2, block_order="exact"),
+            ValueError,
+            "block_order='exact'.*'kahan'",
+        ),
+        (lambda: Accumulator("e4m3", block_fmt="e5m2"), ValueError, "block_fmt=.*no blocks"),
+        (lambda: Accumulator("e4m3", order="exact", product="e4m3"), ValueError, "product="),
+        (lambda: Accumulator("e4m3", alignment_bits=8), ValueError, "block=None.*take block="),
+        (lambda: Accumulator("e4m3", alignment_bits=99, block=4), ValueError, "0 to 40"),
+        (lambda: Accumulator("e4m3", operands="e4m3"), ValueError, "give alignment_bits"),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, alignment="to_odd"),
+            ValueError,
+            "alignment='to_odd'.*'toward_zero'",
+        ),
+        (
+            lambda: Accumulator.preset("nvidia-k80", "float16"),
+            ValueError,
+            "there are 'nvidia-v100'",
+        ),
+        (lambda: Accumulator.preset("nvidia-v100", "bfloat16"), ValueError, "there are 'float16'"),
+        (lambda: fpsim.dot(ONE, ONE, "binary16"), TypeError, "give a fpsim.Accumulator"),
+        (lambda: fpsim.dot(ONE, np.ones(3), Accumulator("e4m3")), ValueError, "last axis"),
+        (
+            lambda: fpsim.dot(np.ones((2, 3)), np.ones((4, 3)), Accumulator("e4m3")),
+            ValueError,
+            "leading axes.*broadcast",
+        ),
+        (lambda: fpsim.matmul(ONE, np.ones((3, 2)), Accumulator("e4m3")), ValueError, "multiply"),
+        (lambda: fpsim.matmul(ONE, np.ones(2), Accumulator("e4m3")), ValueError, "no matrices"),
+        (
+            lambda: fpsim.matmul(ONE, ONE, Accumulator("e4m3"), np.ones(3)),
+            ValueError,
+            "c has shape",
+        ),
+        (
+            lambda: fpsim.matmul(ONE * 1j, ONE, Accumulator("e4m3")),
+            TypeError,
+            "a has dtype complex",
+        ),
+        (
+            lambda: fpsim.dot(ONE * 1.001, ONE, Accumulator.preset("nvidia-v100", "float16")),
+            ValueError,
+            "a has 4 elements that are not .*1.001.*round them first",
+        ),
+        (
+            lambda: fpsim.dot(
+                ONE + 2.0**-50, ONE, Accumulator("binary64", alignment_bits=8, block=2)
+            ),
+            ValueError,
+            "alignment_bits=8 and products of 52 bits",
+        ),
+    ],
+)
+def test_bad_input_is_named(call: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call()
