@@ -8,6 +8,7 @@ from fpsim.analysis.measure import measured_error
 from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
 from fpsim.analysis.sketch import Sketch
 from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
+from fpsim.array import FloatArray, array, result
 from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accumulator",
     "Flag",
+    "FloatArray",
     "Format",
     "Lognormal",
     "Metric",
@@ -34,6 +36,7 @@ __all__ = [
     "Stochastic",
     "Stream",
     "add",
+    "array",
     "count_flags",
     "decode",
     "divide",
@@ -48,6 +51,7 @@ __all__ = [
     "multiply",
     "pack",
     "recommend",
+    "result",
     "round",
     "sample_gradients",
     "set_num_threads",
