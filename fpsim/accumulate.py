@@ -33,6 +33,7 @@ _UINT: dict[np.dtype[Any], np.dtype[Any]] = {F32: np.dtype(np.uint32), F64: np.d
 _ROWS = 16  # rows of outputs that share a panel of the second operand
 _COLUMNS = 1024
 _DEPTH = 256  # terms converted at a time
+_CHECKED = 1 << 14  # operands looked at at a time
 _F64_PRECISION = 53
 _F64_EMAX = 1020
 _MOST_ALIGNMENT_BITS = 40
@@ -444,15 +445,7 @@ class _Task:
         else:
             self.fractions = (fmt.mantissa_bits, fmt.mantissa_bits)
             for name, array in zip("ab", arrays, strict=True):
-                values = np.asarray(array, np.float64)
-                off = ~np.isnan(values) & (round(values, fmt) != values)
-                if off.any():
-                    index = tuple(int(i) for i in np.argwhere(off)[0])
-                    raise ValueError(
-                        f"{name} has {int(off.sum())} elements that are not {fmt}, the first "
-                        f"{shown(float(values[index]))} at index {index}; round them first: "
-                        f"fpsim.round({name}, {str(fmt)!r})"
-                    )
+                _check_format(name, array, fmt)
         bits = sum(self.fractions) + 2 + (self.accumulator.alignment_bits or 0)
         if bits > _ALIGNED_BITS:
             raise ValueError(
@@ -728,12 +721,36 @@ class _Task:
             out[i] = sums.view(np.float64)
 
 
+def _check_format(name: str, array: NDArray[Any], fmt: Format) -> None:
+    """Raise ValueError where elements are not values of a format."""
+    found: list[tuple[int, int]] = []  # (index of the first, how many) by part
+
+    def work(start: int, stop: int) -> None:
+        for (values,), index in chunks([(array, F64)], start, stop):
+            for first in range(0, values.size, _CHECKED):
+                part = values[first : first + _CHECKED]
+                nan = np.isnan(part)
+                numbers = np.where(nan, 0.0, part)
+                off = (round(numbers, fmt) != numbers) | (nan & (fmt.nan_code is None))
+                if off.any():
+                    found.append((index + first + int(np.argmax(off)), int(off.sum())))
+
+    over_chunks(array.size, work)
+    if found:
+        index = tuple(int(i) for i in np.unravel_index(min(found)[0], array.shape))
+        raise ValueError(
+            f"{name} has {sum(count for _, count in found)} elements that are not {fmt}, the first "
+            f"{shown(float(array[index]))} at index {index}; round them first: "
+            f"fpsim.round({name}, {str(fmt)!r})"
+        )
+
+
 def _fits(projection: Projection, lanes: np.dtype[Any]) -> bool:
     """Whether a dtype, rounded to odd, has the bits that a projection looks at."""
     if lanes == F32 and not float32_suffices(projection):
         return False
     fmt, constants = projection.fmt, constants_of(projection, lanes)
-    within = fmt.precision + projection.random_bits <= _F64_PRECISION and fmt.emax < _F64_EMAX
+    within = fmt.precision + projection.odd_bits <= _F64_PRECISION and fmt.emax < _F64_EMAX
     return within and not (constants.slow_below or constants.near)
 
 

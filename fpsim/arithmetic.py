@@ -14,6 +14,7 @@ from fpsim.inputs import (
     F32,
     F64,
     checked_output,
+    chunks,
     holds,
     random_words,
     real_array,
@@ -21,7 +22,8 @@ from fpsim.inputs import (
 )
 from fpsim.kernels import operate
 from fpsim.projection import Operation, Projection, float32_suffices, parse_projection, project
-from fpsim.rounding import Overflow, Rounding, Stochastic
+from fpsim.rounding import Flag, Overflow, Rounding, Stochastic
+from fpsim.threads import over_chunks
 
 _ADD = Operation(operate.ADD, operate.add, 2)
 _SUBTRACT = Operation(operate.SUBTRACT, operate.subtract, 2)
@@ -364,6 +366,8 @@ def perform(
         flags=flags,
         operation=operation,
     )
+    if flags is not None and lanes == F64:
+        _flag_signalling(sources, flags)
     if nans and projection.fmt.nan_code is None:
         index = tuple(int(i) for i in np.unravel_index(min(nans)[0], target.shape))
         raise ValueError(
@@ -371,3 +375,20 @@ def perform(
             f"{projection.fmt} has no NaN; choose a format with NaN, or operands whose results are "
             "numbers"
         )
+
+
+def _flag_signalling(sources: list[NDArray[Any]], flags: NDArray[np.uint8]) -> None:
+    """Flag signalling NaN of float32 operands, which became quiet on their way to float64."""
+    for source in sources:
+        if source.dtype.newbyteorder("=") != F32:
+            continue
+
+        def work(start: int, stop: int, source: NDArray[Any] = source) -> None:
+            for (values, raised), _ in chunks(
+                [(source, F32), (flags, flags.dtype)], start, stop, read=1
+            ):
+                magnitude = values.view(np.uint32) & np.uint32(0x7FFFFFFF)
+                signalling = (magnitude > 0x7F800000) & (magnitude < 0x7FC00000)
+                raised[signalling] |= np.uint8(Flag.invalid)
+
+        over_chunks(flags.size, work)

@@ -69,10 +69,21 @@ class Projection:
 
     @property
     def random_bits(self) -> int:
-        """How many bits below the last place of the format a decision may look at."""
+        """How many bits below the last place of the format a random word is compared with."""
+        if not isinstance(self.rounding, Stochastic):
+            return 0
+        return (self.rounding.bits or 64) + LOOKAHEAD[self.rounding.variant]
+
+    @property
+    def odd_bits(self) -> int:
+        """How many bits below the last place a float rounded to odd needs, the odd one included.
+
+        In a mode: that of the half, and the odd one. At random: N, the odd one, and for variants
+        B and C the one between, which is their half.
+        """
         if not isinstance(self.rounding, Stochastic):
             return 2
-        return (self.rounding.bits or 64) + LOOKAHEAD[self.rounding.variant]
+        return (self.rounding.bits or 64) + (1 if self.rounding.variant == "A" else 2)
 
 
 def parse_projection(
@@ -91,12 +102,17 @@ def parse_projection(
 
 
 def float32_suffices(projection: Projection) -> bool:
-    """Whether float32 rounded to odd has enough bits for the decision."""
+    """Whether float32 rounded to odd has enough bits for the decision.
+
+    Below the normal range it has as many more as the format, less one: whether a result is tiny
+    is seen at full precision one binade below.
+    """
     fmt = projection.fmt
     return (
         holds(F32, fmt)
-        and fmt.precision + projection.random_bits <= _F32_PRECISION
-        and fmt.quantum_exponent - projection.random_bits >= _F32_QUANTUM
+        and fmt.precision + projection.odd_bits <= _F32_PRECISION
+        and fmt.quantum_exponent - projection.odd_bits - 1 >= _F32_QUANTUM
+        and fmt.emin - fmt.precision - projection.odd_bits >= _F32_QUANTUM
     )
 
 
@@ -241,7 +257,7 @@ class _Operate:
         self.flag = partial(kernels.compiled, operate.operation_flags, lanes, _U8)
         # Where float64 rounded to odd has too few bits for the decision, exact results are due.
         self.everything = (
-            lanes == F64 and projection.fmt.precision + projection.random_bits > _F64_PRECISION
+            lanes == F64 and projection.fmt.precision + projection.odd_bits > _F64_PRECISION
         )
         uint = _UINT[lanes]
         negative = projection.rounding is Rounding.toward_negative

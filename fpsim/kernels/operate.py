@@ -58,6 +58,7 @@ DIVIDE_BY_ZERO = 8
 # Rounding errors of float64 results between these are float64, and none of their parts overflows.
 SMALLEST = 2.0**-960
 LARGEST = 2.0**1020
+NARROW_LARGEST = np.float32(2.0**127)  # parts of sums of float32 overflow from here on
 
 
 @intrinsic
@@ -138,6 +139,12 @@ def _finite(x):
 
 
 @njit(forceinline=True)
+def _special(x):
+    """Infinity or NaN, or 0 in the place of a number: sums of numbers may overflow."""
+    return x if not _finite(x) else x - x
+
+
+@njit(forceinline=True)
 def _add(x, y, minus_zero):
     s, error = _sum(x, y)
     bits = _odd(s, error)
@@ -183,13 +190,21 @@ def _sqrt(x):
 
 
 @njit(forceinline=True)
+def _number(bits, again):
+    """Any number in the place of a NaN that is to be done again: the result is none."""
+    d = dtype_of(bits)
+    return d.one if again and (bits & d.magnitude_mask) > d.dtype_infinity else bits
+
+
+@njit(forceinline=True)
 def _sum_of_product(x, y, z, product, error, minus_zero):
     """product + error + z, the product being x * y, rounded to odd."""
     bits = _three(z, product, error)
     sign = bits_of(x) ^ bits_of(y)
     bits = _signed_zero(bits, sign & bits_of(z), sign | bits_of(z), minus_zero)
-    finite = _finite(x) & _finite(y) & _finite(z)
-    return bits if finite else bits_of(product + z)
+    finite = _finite(x) & _finite(y)
+    special = bits_of(z) if finite else bits_of(product + z)  # a finite product may have overflowed
+    return bits if finite & _finite(z) else special
 
 
 @njit(forceinline=True)
@@ -199,7 +214,8 @@ def _multiply_add(x, y, z, minus_zero):
     size = abs(product)
     safe = ((size >= SMALLEST) & (size < LARGEST)) | (x == 0) | (y == 0)
     safe &= abs(z) < LARGEST
-    return bits, not (safe | (not (_finite(x) & _finite(y) & _finite(z))))
+    again = not (safe | (not (_finite(x) & _finite(y) & _finite(z))))
+    return _number(bits, again), again
 
 
 @njit(forceinline=True)
@@ -209,9 +225,9 @@ def _add_three(x, y, z, minus_zero):
     a, b, c = bits_of(x), bits_of(y), bits_of(z)
     bits = _signed_zero(bits, a & b & c, a | b | c, minus_zero)
     finite = _finite(x) & _finite(y) & _finite(z)
-    bits = bits if finite else bits_of(x + y + z)
-    largest = max(max(abs(x), abs(y)), abs(z))
-    return bits, (largest >= LARGEST) & finite
+    bits = bits if finite else bits_of(_special(x) + _special(y) + _special(z))
+    again = (max(max(abs(x), abs(y)), abs(z)) >= LARGEST) & finite
+    return _number(bits, again), again
 
 
 @njit(forceinline=True, error_model="numpy")
@@ -248,11 +264,16 @@ def _operate_narrow(operation, x, y, z, minus_zero):
     elif operation == SQRT:
         bits = _narrow(math.sqrt(a))
     elif operation == FMA:
-        bits = _narrow(float_of(_sum_of_product(a, b, c, a * b, 0.0, wide_minus_zero)))
+        wide, _ = _add(a * b, c, wide_minus_zero)  # the product is exact
+        bits = _narrow(float_of(wide))
     else:
         wide, _ = _add_three(a, b, c, wide_minus_zero)
         bits = _narrow(float_of(wide))
-    return bits, False
+    d = dtype_of(bits)
+    size = like(bits & d.magnitude_mask, bits)
+    finite = _finite(x) & (_finite(y) | (operation == SQRT)) & (_finite(z) | (operation < FMA))
+    large = (size >= bits_of(NARROW_LARGEST)) & (size <= d.dtype_infinity)
+    return bits, large & finite & ((operation != DIVIDE) | (y != 0))
 
 
 def _one(operation, x, y, z, minus_zero):
@@ -485,7 +506,7 @@ def _exact_root(x):
 def operate_exactly(
     operation, x, y, z, bits, out, flags, lane, scalar, given, key, offset, everything
 ):
-    """Round exact results of float64 operands to `out`, where `bits` are not good enough.
+    """Round exact results to `out`, where `bits` are not good enough.
 
     With `everything`, these are all that have an odd last bit: those that are not exact. Writes
     flags where there is room for any.
@@ -493,12 +514,12 @@ def operate_exactly(
     c, s = lane_of(lane), scalar_of(scalar)
     positive, negative = np.zeros(LIMBS, np.uint64), np.zeros(LIMBS, np.uint64)
     for i in range(bits.size):
-        a, b, d = x[i], y[i], z[i]
-        _, outside = _operate(operation, a, b, d, np.uint64(0))
-        if not (outside or (everything and bits[i] & np.uint64(1))):
+        _, outside = _one(operation, x[i], y[i], z[i], c.zero)
+        if not (outside or (everything and bits[i] & c.one)):
             continue
         if (bits[i] & c.magnitude_mask) >= c.dtype_infinity and not outside:
             continue
+        a, b, d = np.float64(x[i]), np.float64(y[i]), np.float64(z[i])
         minus = False
         if operation == DIVIDE:
             high, low, exponent = _exact_quotient(a, b)
