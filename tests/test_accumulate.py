@@ -15,7 +15,7 @@ import fpsim.accumulate
 from fpsim import Accumulator, Format, Stochastic, spec
 from fpsim.units import units
 
-RECORDED = Path(fpsim.__file__).parents[2] / "shared" / "data" / "gpu_dot_products.npz"
+RECORDED = Path(__file__).parents[2] / "shared" / "data" / "gpu_dot_products.npz"
 
 
 def drawn(

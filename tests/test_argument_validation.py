@@ -73,7 +73,14 @@ def threads_of_environment(text: str) -> int:
         return fpsim.get_num_threads()
 
 
+def enter(context: Callable[..., Any], *arguments: Any) -> None:
+    """What happens on the way into a ``with`` block."""
+    with context(*arguments):
+        pass
+
+
 X = np.array([1.0, 2.5, -3.0], np.float32)
+SUM = fpsim.Accumulator("e4m3")
 WIDE = np.array([1.0, 2.5, -3.0])
 FIT = Lognormal(0.0, 1.0)
 NAN_AT_1_2 = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, np.nan], [np.nan, 6.0, np.nan]])
@@ -357,6 +364,43 @@ for text in ("0", "-1", "two", "1.5", "1 2", "0x2"):
     words = ["FPSIM_NUM_THREADS=", text, "number of threads", "1 "]
     row(threads_of_environment, text, error=ValueError, words=words)
 
+# Operations, accumulation, arrays of a format ----------------------------------------------------
+
+for function, operands in (
+    (fpsim.add, 2),
+    (fpsim.subtract, 2),
+    (fpsim.multiply, 2),
+    (fpsim.divide, 2),
+    (fpsim.sqrt, 1),
+    (fpsim.fma, 3),
+    (fpsim.faa, 3),
+):
+    values = [X] * operands
+    for data, error, words in NOT_REAL:
+        row(function, data, *values[1:], "e4m3", error=error, words=["x", *words])
+    row(function, *values, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+    row(function, *values, FAR, error=ValueError, words=[FAR, "binary64"])
+    row(function, *values, "e4m3", error=ValueError, words=["rounding='up'"], rounding="up")
+    row(function, *values, "e4m3", error=ValueError, words=["tininess='never'"], tininess="never")
+    row(
+        function,
+        *values,
+        "e4m3",
+        error=TypeError,
+        words=["out", "float64", "float32"],
+        out=blank(3, np.float64),
+    )
+row(fpsim.count_flags, [0.5], error=TypeError, words=["flags", "float64", "uint8"])
+row(fpsim.count_flags, [32], error=ValueError, words=["flags=32", "0 to 31"])
+for data, error, words in NOT_REAL:
+    row(fpsim.dot, data, X, SUM, error=error, words=["a", *words])
+    row(fpsim.matmul, [[1.0]], data, SUM, error=error, words=["b", *words])
+    row(fpsim.array, data, "e4m3", error=error, words=["x", *words])
+row(fpsim.dot, X, X, "e4m3", error=TypeError, words=["accumulator", "str", "fpsim.Accumulator"])
+row(fpsim.matmul, X, X, SUM, error=ValueError, words=["a (3,)", "(…, rows, depth)"])
+row(fpsim.array, [1.0], error=TypeError, words=["list", "fmt="])
+row(enter, fpsim.result, "e4m", error=ValueError, words=["fmt='e4m'"])
+
 # Sketch, Lognormal, measured_error --------------------------------------------------------------
 
 row(Sketch.of([1.0]).power_sums, 3, error=ValueError, words=["power=3", "-1, 1, 2"])
@@ -527,7 +571,8 @@ def test_argument_validation(row: Row) -> None:
 
 
 def test_the_table_reaches_every_public_function() -> None:
-    called = {getattr(row.function, "__name__", "") for row in ROWS} | {"get_num_threads"}
+    called = {getattr(row.function, "__name__", "") for row in ROWS}
+    called |= {"get_num_threads", "result"}  # the last by `enter`
     functions = [
         name
         for name in fpsim.__all__
