@@ -299,7 +299,7 @@ def _operate(
         target = np.empty(shape, result)  # nothing of the caller's is written to before an error
         raised = None if flags is None else np.empty(shape, np.uint8)
     perform(operation, sources, narrow, target, projection, rng, given, raised)
-    if flags is not None and raised is not flags:
+    if flags is not None and raised is not None and raised is not flags:
         flags[...] = raised
     if out is None:
         return target[()]
