@@ -365,8 +365,9 @@ def perform(
         given=given,
         flags=flags,
         operation=operation,
+        narrow=narrow,
     )
-    if flags is not None and lanes == F64:
+    if flags is not None and not narrow:
         _flag_signalling(sources, flags)
     if nans and projection.fmt.nan_code is None:
         index = tuple(int(i) for i in np.unravel_index(min(nans)[0], target.shape))

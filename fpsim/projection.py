@@ -135,22 +135,26 @@ def project(
     given: NDArray[np.uint64] | None,
     flags: NDArray[np.uint8] | None,
     operation: Operation | None = None,
+    narrow: bool = False,
 ) -> list[tuple[int, int]]:
     """Cast a source, or the results of an operation, into `target`.
 
     Sources, target, `given` and `flags` are of one shape. `lanes` is the dtype that is computed
-    in; with an operation, it gives as many bits as its results need, or float64. Returns (index of
+    in; with an operation, it gives as many bits as its results need, or float64; `narrow` says that
+    float32 holds the operands of one all the same. Returns (index of
     the first, how many) for parts of the array in which NaN met a format without NaN.
     """
     uint = _UINT[lanes]
     # What a kernel writes: codes as they are, values as bits of the lanes' dtype.
-    element = projection.fmt.code_dtype if projection.codes else lanes
-    written = element if projection.codes else uint
+    read = F32 if narrow else lanes
+    value = F32 if narrow and target.dtype == F32 else lanes
+    element = projection.fmt.code_dtype if projection.codes else value
+    written = element if projection.codes else _UINT[value]
     c = constants_of(projection, lanes)
     cast = _Cast(c, uint, written, flags is not None)
     stream = Stream.of(rng) if c.random and given is None else Stream(0)
     key = np.uint64(stream.seed)
-    operands = [(source, lanes) for source in sources]
+    operands = [(source, read) for source in sources]
     operands.append((target, element))
     if flags is not None:
         operands.append((flags, flags.dtype))
@@ -159,7 +163,7 @@ def project(
     # A kernel may write over its input; a second look at the input needs a copy then.
     overwrites = any(np.may_share_memory(source, target) for source in sources)
     keep = overwrites and (cast.looks_twice or operation is not None)
-    steps = None if operation is None else _Operate(operation, projection, c, lanes, written)
+    steps = None if operation is None else _Operate(operation, projection, c, read, lanes, written)
     nans: list[tuple[int, int]] = []
 
     def work(start: int, stop: int) -> None:
@@ -247,14 +251,15 @@ class _Operate:
         operation: Operation,
         projection: Projection,
         c: Constants,
+        read: np.dtype[Any],
         lanes: np.dtype[Any],
         written: np.dtype[Any],
     ) -> None:
         self.c = c
         self.number = operation.number
-        self.run = kernels.compiled(operation.kernel, lanes, lanes)
-        self.exactly = partial(kernels.compiled, operate.operate_exactly, lanes, written)
-        self.flag = partial(kernels.compiled, operate.operation_flags, lanes, _U8)
+        self.run = kernels.compiled(operation.kernel, read, lanes)
+        self.exactly = partial(kernels.compiled, operate.operate_exactly, read, lanes, written)
+        self.flag = partial(kernels.compiled, operate.operation_flags, read, lanes, _U8)
         # Where float64 rounded to odd has too few bits for the decision, exact results are due.
         self.everything = (
             lanes == F64 and projection.fmt.precision + projection.odd_bits > _F64_PRECISION

@@ -51,12 +51,13 @@ def _bits(x: Any) -> Any:
     return types.uint32 if x == types.float32 else _U64
 
 
-def _operation(x: Any, out: Any) -> Any:
-    return types.boolean(*(_read(x),) * 3, _written(_bits(x)), _bits(x))
+def _operation(x: Any, lanes: Any) -> Any:
+    return types.boolean(*(_read(x),) * 3, _written(_bits(lanes)), _bits(lanes))
 
 
-# The signature of each kernel, given the types of the elements that it reads and writes.
-_SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
+# The signature of each kernel, given the types of the elements that it reads and writes (between
+# them, for operations, of the floats that it computes in).
+_SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
     casts.round_by_mode: lambda x, out: _I64(*_cast(x, out)),
     casts.encode_by_mode: lambda x, out: _I64(*_cast(x, out)),
     casts.round_at_random: _random_cast,
@@ -80,19 +81,19 @@ _SIGNATURES: dict[Callable[..., Any], Callable[[Any, Any], Any]] = {
         ),
         _operation,
     ),
-    operate.operate_exactly: lambda x, out: types.void(
+    operate.operate_exactly: lambda x, lanes, out: types.void(
         _I64,
         *(_read(x),) * 3,
-        _written(_bits(x)),
+        _written(_bits(lanes)),
         _written(out),
         _written(types.uint8),
-        _read(_bits(x)),
+        _read(_bits(lanes)),
         _SCALAR,
         *_STREAM,
         types.boolean,
     ),
-    operate.operation_flags: lambda x, out: types.void(
-        _I64, *(_read(x),) * 3, _read(_bits(x)), _written(out)
+    operate.operation_flags: lambda x, lanes, out: types.void(
+        _I64, *(_read(x),) * 3, _read(_bits(lanes)), _written(out)
     ),
     accumulate.accumulate: lambda x, out: _U64(
         types.Array(x, 2, "C", readonly=True),
@@ -154,14 +155,12 @@ def _sources() -> str:
 
 
 @cache
-def compiled(
-    kernel: Callable[..., Any], source: np.dtype[Any], target: np.dtype[Any]
-) -> Callable[..., Any]:
-    """The kernel for these dtypes of input and output, compiled or loaded from the cache.
+def compiled(kernel: Callable[..., Any], *dtypes: np.dtype[Any]) -> Callable[..., Any]:
+    """The kernel for these dtypes (see `_SIGNATURES`), compiled or loaded from the cache.
 
     The signature is given beforehand, so that read-only and writable input share one compilation.
     """
-    signature = _SIGNATURES[kernel](_ELEMENTS[source], _ELEMENTS[target])
+    signature = _SIGNATURES[kernel](*(_ELEMENTS[dtype] for dtype in dtypes))
     # Numba's cache goes by the name, and by the age of the file that a kernel stands in; it
     # would not see an edit to a helper elsewhere.
     kernel.__qualname__ = f"{kernel.__name__}_{_sources()}"

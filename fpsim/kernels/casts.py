@@ -151,6 +151,21 @@ def _finish(result, magnitude, bits, sign, c):
     return past if result > c.largest else like(result | (sign & mask), c.one)
 
 
+def stored(result: Any, out: Any, codes: Any, c: Any) -> Any:
+    """A result as an element of `out`: values of float64 lanes may go to float32."""
+    raise NotImplementedError  # jitted code only: conversion or none, as the widths are
+
+
+@overload(stored, jit_options={"forceinline": True})
+def _stored_overload(result, out, codes, c):
+    # The lane's width: that of an expression is what Numba makes of it.
+    if c.types[0] == types.uint64 and out.dtype == types.uint32:
+        return lambda result, out, codes, c: (
+            np.uint32(result) if codes else bits_of(np.float32(float_of(like(result, c.one))))
+        )
+    return lambda result, out, codes, c: like(result, c.one)
+
+
 @njit(forceinline=True)
 def result_of(place, negative, c, s):
     """What stands for the value at a place among the codes, or past them."""
@@ -193,7 +208,8 @@ def _cast(x, out, lane, codes):
             if codes:
                 results[i] = _code_result(places, below, magnitude, bits, c)
             else:
-                results[i] = _value_result(places, below, magnitude, bits, c)
+                value = _value_result(places, below, magnitude, bits, c)
+                results[i] = stored(value, results, False, c)
             largest = max(largest, magnitude)
     return np.int64(largest > c.dtype_infinity)
 
@@ -267,7 +283,8 @@ def _round_tile(tile, results, words, c, codes, variant_c):
         if codes:
             results[i] = _code_result(places, below, magnitude, bits, c)
         else:
-            results[i] = _value_result(places, below, magnitude, bits, c)
+            value = _value_result(places, below, magnitude, bits, c)
+            results[i] = stored(value, results, False, c)
         largest = max(largest, magnitude)
         doubtful = like(doubtful | like(doubt, c.one), c.one)
     return largest, doubtful
@@ -338,7 +355,7 @@ def redo(x, out, lane, scalar, given, key, offset, everything):
             )
             negative = x[i] > c.magnitude_mask
             place, _, _ = round_exact(np.uint64(0), significand, exponent, negative, s, word)
-            out[i] = result_of(place, negative, c, s)
+            out[i] = stored(result_of(place, negative, c, s), out, s.codes, c)
 
 
 def settle_outside(x, out, lane, scalar):
@@ -349,7 +366,7 @@ def settle_outside(x, out, lane, scalar):
         below_zero = s.signed == 0 and x[i] > c.magnitude_mask and magnitude <= c.dtype_infinity
         beyond = out[i] != 0 if s.zero else True
         outside = (below_zero and beyond) or (s.zero == 0 and magnitude == c.zero)
-        out[i] = c.outside if outside else out[i]
+        out[i] = stored(c.outside, out, s.codes, c) if outside else out[i]
 
 
 def cast_flags(x, flags, lane, scalar, given, key, offset):

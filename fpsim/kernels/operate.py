@@ -7,7 +7,7 @@ into a format of at least two bits fewer is rounding the exact result once, what
 to odd, IEEE Trans. Computers 57, 2008).
 
 float32 operands: products are exact in float64, and no result leaves its range; results come as
-float32. float64 operands: sums and products with their rounding errors, which hold unless
+float32, or as float64 for formats that need its bits. float64 operands: sums and products with their rounding errors, which hold unless
 something comes near an end of the range: `_operate` says whether it did, and the exact scalar
 path, `operate_exactly`, does those again in integers. It also serves results with an odd last bit
 where a format, or a random word, looks at more bits than a float has.
@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from fpsim.kernels.casts import flags_of, result_of
+from fpsim.kernels.casts import flags_of, result_of, stored
 from fpsim.kernels.exact import (
     INVALID,
     STOCHASTIC,
@@ -276,13 +276,24 @@ def _operate_narrow(operation, x, y, z, minus_zero):
     return bits, large & finite & ((operation != DIVIDE) | (y != 0))
 
 
+@njit(forceinline=True, error_model="numpy")
+def _operate_widened(operation, x, y, z, minus_zero):
+    """One operation on float32 in float64, none of whose ends they come near."""
+    bits, _ = _operate(operation, np.float64(x), np.float64(y), np.float64(z), minus_zero)
+    return bits, False
+
+
 def _one(operation, x, y, z, minus_zero):
-    """One operation on floats of either width."""
+    """One operation on floats of either width, to bits of that of `minus_zero`."""
     raise NotImplementedError  # jitted code only
 
 
 @overload(_one, jit_options={"forceinline": True, "error_model": "numpy"})
 def _one_overload(operation, x, y, z, minus_zero):
+    if x == types.float32 and minus_zero == types.uint64:
+        return lambda operation, x, y, z, minus_zero: _operate_widened(
+            operation, x, y, z, minus_zero
+        )
     if x == types.float32:
         return lambda operation, x, y, z, minus_zero: _operate_narrow(
             operation, x, y, z, minus_zero
@@ -541,7 +552,7 @@ def operate_exactly(
         if s.mode == STOCHASTIC:
             word = given[i] if given.size else word_at(offset + np.uint64(i), key)
         place, inexact, tiny = round_exact(high, low, exponent, minus, s, word)
-        out[i] = result_of(place, minus, c, s)
+        out[i] = stored(result_of(place, minus, c, s), out, s.codes, c)
         if flags.size:
             flags[i] = flags_of(place, inexact, tiny, minus, s)
         # What comes later looks at the sign of the exact result.
