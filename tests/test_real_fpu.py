@@ -198,7 +198,7 @@ def triples_of_e5m2() -> list[Array]:
 
 @pytest.mark.parametrize(("name", "differ"), [("multiply", 120), ("fma", 6188)])
 def test_underflow_where_the_unit_differs(fpu: cvfpu.Fpu, name: str, differ: int) -> None:
-    """Exact rationals decide whether E5M2's result is tiny once rounded to three bits, and not it.
+    """Exact rationals decide whether E5M2's result is tiny once rounded to three bits.
 
     A magnitude rounds to 2^-14 or above, with no end to the exponents, from the middle between it
     and the number before it, 7·2^-17: the tie goes to the even significand, which is 2^-14's.
