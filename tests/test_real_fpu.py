@@ -11,9 +11,9 @@ SoftFloat and by exact rationals. How often it differs is printed with the numbe
 ``-rP`` shows it.
 
 Infinities are not asked of the unit's casts. `fpnew_cast_multi` sends them down the path of numbers
-that overflow, so that it flags them inexact, and where the mode points back turns them into the largest finite
-number; IEEE 754-2019 (6.1, 7.4) has their conversion exact. What fpsim makes of them is compared
-with that rule.
+that overflow, so that it flags them inexact, and where the mode points back turns them into the
+largest finite number; IEEE 754-2019 (6.1, 7.4) has their conversion exact. What fpsim makes of them
+is compared with that rule.
 """
 
 from __future__ import annotations
