@@ -287,7 +287,7 @@ def _luq(
     limit = largest if maximum is None else maximum
     alpha = _alpha(limit, count, own, power_of_two, "x" if maximum is None else "maximum")
     fmt = luq_format(bits) if count < 1 << bits and samples == 1 else None
-    out = np.zeros(array.shape, np.uint8 if codes else own)
+    out = np.empty(array.shape, np.uint8 if codes else own)
     clipped: list[int] = []
     scale = 1.0
     if lanes == F64 and alpha:  # so that neither levels nor gaps leave the normal range
@@ -308,7 +308,9 @@ def _luq(
     if alpha:
         over_chunks(array.size, work)
     elif nonfinite and rule is NonFinite.propagate:
-        out[...] = np.where(np.isfinite(array), out, array)
+        out[...] = np.where(np.isfinite(array), array.dtype.type(0), array)
+    else:
+        out[...] = 0
     return Luq(
         values=None if codes else out[()],
         codes=out[()] if codes else None,

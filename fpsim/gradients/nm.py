@@ -113,7 +113,7 @@ def nm_sparsify(
     array, own = real_array("x", x)
     moved, whole = _along(array, m, axis, boolean("pad", pad))
     stream = Stream.of(0 if how is Method.top and rng is None else rng)
-    out = np.zeros(array.shape, own)
+    out = np.empty(array.shape, own)
     target = np.moveaxis(out, axis, -1)
     run = _Run(n, m, how, F64 if own == F64 else F32, stream)
     run(moved[..., :whole], target[..., :whole], 0)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from fpsim.kernels.lanes import AHEAD, BLOCK, TILE, ask_for_tile
+from fpsim.kernels.lanes import AHEAD, BLOCK, TILE, ask_for_tile, bits_of, float_of, like
 from fpsim.kernels.words import HALF, fill_halves, word_at
 
 _EXPONENT = np.uint64(0x7FF << 52)
@@ -29,20 +29,20 @@ def _cell(magnitude, alpha):
     The level with the magnitude's own exponent field and alpha's mantissa is the lower neighbour,
     unless it lies above the magnitude: then its half is.
     """
-    bits, alpha_bits = np.float64(magnitude).view(np.uint64), np.float64(alpha).view(np.uint64)
+    bits, alpha_bits = bits_of(magnitude), bits_of(alpha)
     level = (bits & _EXPONENT) | (alpha_bits & _MANTISSA)
     level = level - _LEADING if level > bits else level
     under = bits < alpha_bits
     level = alpha_bits if under else level
-    gap = level.view(np.float64)
-    multiple = np.uint64(level - alpha_bits + _ONE).view(np.float64)
+    gap = float_of(level)
+    multiple = float_of(np.uint64(level - alpha_bits + _ONE))
     return 0.0 if under else gap, gap, multiple
 
 
 @njit
 def _parts(x):
     """(integer significand, exponent) of a positive normal float64."""
-    bits = np.float64(x).view(np.uint64)
+    bits = bits_of(x)
     return (bits & _MANTISSA) | _LEADING, np.int64(bits >> np.uint64(52))
 
 
@@ -166,7 +166,7 @@ def luq_codes(x, out, alpha, levels, scale, sign, key, offset):
         index = offset + np.uint64(first)
         clipped += _add_draw(part, total, halves, index, key, scaled, top, scale)
         for i in range(part.size):
-            field = np.float64(total[i]).view(np.uint64) >> np.uint64(52)
+            field = bits_of(total[i]) >> np.uint64(52)
             code = field - np.uint64(1022) + (sign if part[i] < 0 else np.uint64(0))
             written[i] = np.uint8(0 if total[i] == 0.0 else code)
     return clipped
@@ -174,10 +174,10 @@ def luq_codes(x, out, alpha, levels, scale, sign, key, offset):
 
 def largest_magnitude(bits, mask):
     """The largest magnitude of floats given as bits, as bits: NaN above infinity above others."""
-    largest = bits.dtype.type(0)
+    largest = like(np.uint64(0), mask)
     for start in range(0, bits.size, TILE):
         ask_for_tile(bits, start + AHEAD)
         tile = bits[start : start + TILE]
         for i in range(tile.size):
-            largest = max(largest, bits.dtype.type(tile[i] & mask))
+            largest = max(largest, like(tile[i] & mask, mask))
     return np.uint64(largest)

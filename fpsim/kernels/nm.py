@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from fpsim.kernels.lanes import BLOCK
+from fpsim.kernels.lanes import BLOCK, bits_of, float_of
 from fpsim.kernels.words import HALF, fill_halves, word_at
 
 _UNIT = 2.0**-50
@@ -29,9 +29,7 @@ def rounded_up(value, x):
 @njit(forceinline=True)
 def _up32(value):
     near = np.float32(value)
-    bits = near.view(np.uint32)
-    bits = np.uint32(bits + np.uint32(np.float64(near) < value))
-    return bits.view(np.float32)
+    return float_of(np.uint32(bits_of(near) + np.uint32(np.float64(near) < value)))
 
 
 @overload(rounded_up)
@@ -48,7 +46,7 @@ def block_scale(largest, x):
 
 @njit(forceinline=True)
 def _scale64(largest):
-    return 2.0**-100 if largest > 2.0**900 else (2.0**200 if largest < 2.0**-800 else 1.0)
+    return 2.0**-20 if largest > 2.0**1000 else (2.0**200 if largest < 2.0**-800 else 1.0)
 
 
 @overload(block_scale)
@@ -64,8 +62,7 @@ def _unscaled(tau, scale, x):
     value = rounded_up(tau / scale, x)
     back = np.float64(value) * scale
     # A float64 below the normal range may have lost digits.
-    bits = np.float64(value).view(np.uint64) + np.uint64(back < tau)
-    raised = bits.view(np.float64)
+    raised = float_of(np.uint64(bits_of(np.float64(value)) + np.uint64(back < tau)))
     return raised, raised * scale
 
 
@@ -98,7 +95,8 @@ def nm_1_2(x, out, key, offset):
         for i in range(count):
             a, b = abs(np.float64(part[2 * i])), abs(np.float64(part[2 * i + 1]))
             largest = max(a, b)
-            bad += np.int64(not (a < math.inf and b < math.inf))
+            finite = a < math.inf and b < math.inf
+            bad += np.int64(not finite)
             scale = block_scale(largest, x)
             a, b = a * scale, b * scale
             total = a + b
@@ -106,7 +104,7 @@ def nm_1_2(x, out, key, offset):
             point = us[i] * tau
             keeps_a = point < a
             keeps_b = a <= point < total
-            overflows += np.int64(value == math.inf)
+            overflows += np.int64(finite and value == math.inf)
             written[2 * i] = _signed(value, part[2 * i]) if keeps_a else 0.0
             written[2 * i + 1] = _signed(value, part[2 * i + 1]) if keeps_b else 0.0
     return bad, overflows
@@ -131,7 +129,9 @@ def nm_2_4(x, out, key, offset):
             a, b = abs(np.float64(xa)), abs(np.float64(xb))
             c, d = abs(np.float64(xc)), abs(np.float64(xd))
             largest = max(max(a, b), max(c, d))
-            bad += np.int64(not (a < math.inf and b < math.inf and c < math.inf and d < math.inf))
+            finite = a < math.inf and b < math.inf and c < math.inf and d < math.inf
+            bad += np.int64(not finite)
+            few = (a != 0.0) + (b != 0.0) + (c != 0.0) + (d != 0.0) <= 2
             scale = block_scale(largest, x)
             largest *= scale
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
@@ -153,19 +153,19 @@ def nm_2_4(x, out, key, offset):
             value, tau = _unscaled(cd if sure else 0.5 * cd, scale, x)
             p = us[i] * tau
             q = math.inf if sure else p + tau
-            overflows += np.int64(value == math.inf)
+            overflows += np.int64(finite and value == math.inf)
             ka = p < ca
             kb = (ca <= p < cb) or (ca <= q < cb)
             kc = (cb <= p < cc) or (cb <= q < cc)
             kd = (cc <= p < cd) or (cc <= q < cd)
-            stays = xa if sure and a == largest else 0.0
-            written[4 * i] = _signed(value, xa) if ka else stays
-            stays = xb if sure and b == largest else 0.0
-            written[4 * i + 1] = _signed(value, xb) if kb else stays
-            stays = xc if sure and c == largest else 0.0
-            written[4 * i + 2] = _signed(value, xc) if kc else stays
-            stays = xd if sure and d == largest else 0.0
-            written[4 * i + 3] = _signed(value, xd) if kd else stays
+            stays = xa if (few and xa != 0) or (sure and a == largest) else 0.0
+            written[4 * i] = _signed(value, xa) if ka and not few else stays
+            stays = xb if (few and xb != 0) or (sure and b == largest) else 0.0
+            written[4 * i + 1] = _signed(value, xb) if kb and not few else stays
+            stays = xc if (few and xc != 0) or (sure and c == largest) else 0.0
+            written[4 * i + 2] = _signed(value, xc) if kc and not few else stays
+            stays = xd if (few and xd != 0) or (sure and d == largest) else 0.0
+            written[4 * i + 3] = _signed(value, xd) if kd and not few else stays
     return bad, overflows
 
 
@@ -197,7 +197,7 @@ def nm_any(x, out, n, m, key, offset):
             continue
         if nonzeros <= n:
             for i in range(m):
-                written[i] = part[i] if magnitudes[i] != 0.0 else 0.0
+                written[i] = part[i] if part[i] != 0 else 0.0  # a positive zero
             continue
         ascending[:] = magnitudes
         ascending.sort()
@@ -230,7 +230,10 @@ def nm_top(x, out, n, m, key, offset):
     bad = 0
     for block in range(x.size // m):
         part, written = x[block * m : (block + 1) * m], out[block * m : (block + 1) * m]
-        _, _, finite = _magnitudes(part, magnitudes)
+        finite = True
+        for i in range(m):
+            magnitudes[i] = abs(np.float64(part[i]))
+            finite = finite and magnitudes[i] < math.inf
         if not finite:
             bad += 1
             continue
@@ -259,7 +262,7 @@ def nm_approximate(x, out, n, m, key, offset):
             continue
         if nonzeros <= 2:
             for i in range(4):
-                written[i] = part[i] if a[i] != 0.0 else 0.0
+                written[i] = part[i] if part[i] != 0 else 0.0
             continue
         index = offset + np.uint64(block)
         u = np.float64(np.int64(word_at(index, key) >> _SPARE)) * _UNIT
