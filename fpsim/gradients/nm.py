@@ -215,7 +215,7 @@ def _along(array: NDArray[Any], m: int, axis: Any, pad: bool) -> tuple[NDArray[A
     if length % m and not pad:
         raise ValueError(
             f"axis={axis} of x has length {length}, which m={m} does not divide; give pad=True to "
-            f"treat it as if {-length % m} zeros followed"
+            f"treat it as if {-length % m} zeros followed, or pad it yourself (numpy.pad)"
         )
     return np.moveaxis(array, axis, -1), length - length % m
 

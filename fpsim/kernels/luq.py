@@ -143,11 +143,11 @@ def luq_values(x, out, alpha, levels, scale, samples, stride, key, offset):
         if samples == 1:
             for i in range(part.size):
                 value = alpha * total[i]
-                written[i] = -value if part[i] < 0 and value != 0.0 else value
+                written[i] = (-value if part[i] < 0 else value) + 0.0  # no negative zero
         else:
             for i in range(part.size):
                 value = alpha * (total[i] / samples)
-                written[i] = -value if part[i] < 0 and value != 0.0 else value
+                written[i] = (-value if part[i] < 0 else value) + 0.0  # no negative zero
     return clipped
 
 

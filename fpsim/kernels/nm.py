@@ -124,6 +124,7 @@ def nm_2_4(x, out, key, offset):
         count = min(BLOCK, blocks - first)
         _fractions(us[:count], upper, lower, offset + np.uint64(first), key)
         part, written = x[4 * first :], out[4 * first :]
+        scaled = 0
         for i in range(count):
             xa, xb, xc, xd = part[4 * i], part[4 * i + 1], part[4 * i + 2], part[4 * i + 3]
             a, b = abs(np.float64(xa)), abs(np.float64(xb))
@@ -131,8 +132,8 @@ def nm_2_4(x, out, key, offset):
             largest = max(max(a, b), max(c, d))
             finite = a < math.inf and b < math.inf and c < math.inf and d < math.inf
             bad += np.int64(not finite)
-            few = (a != 0.0) + (b != 0.0) + (c != 0.0) + (d != 0.0) <= 2
             scale = block_scale(largest, x)
+            scaled += np.int64(scale != 1.0)
             largest *= scale
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
             # Of the rest explicitly: subtracting the largest from the sum would cancel. Where
@@ -158,14 +159,22 @@ def nm_2_4(x, out, key, offset):
             kb = (ca <= p < cb) or (ca <= q < cb)
             kc = (cb <= p < cc) or (cb <= q < cc)
             kd = (cc <= p < cd) or (cc <= q < cd)
-            stays = xa if (few and xa != 0) or (sure and a == largest) else 0.0
-            written[4 * i] = _signed(value, xa) if ka and not few else stays
-            stays = xb if (few and xb != 0) or (sure and b == largest) else 0.0
-            written[4 * i + 1] = _signed(value, xb) if kb and not few else stays
-            stays = xc if (few and xc != 0) or (sure and c == largest) else 0.0
-            written[4 * i + 2] = _signed(value, xc) if kc and not few else stays
-            stays = xd if (few and xd != 0) or (sure and d == largest) else 0.0
-            written[4 * i + 3] = _signed(value, xd) if kd and not few else stays
+            stays = xa if sure and a == largest else 0.0
+            written[4 * i] = _signed(value, xa) if ka else stays
+            stays = xb if sure and b == largest else 0.0
+            written[4 * i + 1] = _signed(value, xb) if kb else stays
+            stays = xc if sure and c == largest else 0.0
+            written[4 * i + 2] = _signed(value, xc) if kc else stays
+            stays = xd if sure and d == largest else 0.0
+            written[4 * i + 3] = _signed(value, xd) if kd else stays
+        if scaled:  # the smaller of two elements may have gone under
+            for i in range(count):
+                nonzeros = 0
+                for j in range(4 * i, 4 * i + 4):
+                    nonzeros += np.int64(part[j] != 0)
+                if nonzeros <= 2:
+                    for j in range(4 * i, 4 * i + 4):
+                        written[j] = part[j] if part[j] != 0 else 0.0
     return bad, overflows
 
 
