@@ -134,7 +134,7 @@ for data, error, words in NOT_REAL:
     ):
         row(function, data, *more, error=error, words=["x", *words])
 
-# Quantising and thinning gradients -----------------------------------------------------------------
+# Quantising and thinning gradients ----------------------------------------------------------------
 
 for function in (fpsim.luq, fpsim.luq_encode):
     for bits, error in ((0, ValueError), (5, ValueError), (2.0, TypeError), (True, TypeError)):

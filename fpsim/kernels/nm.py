@@ -194,6 +194,20 @@ def _magnitudes(x, magnitudes):
     return scale, nonzeros, finite
 
 
+@njit
+def _sort(values):
+    """Sort in place; blocks are mostly so small that insertion is fastest."""
+    if values.size > 32:
+        values.sort()
+        return
+    for i in range(1, values.size):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
 def nm_any(x, out, n, m, key, offset):
     """N:M of minimum variance for any N and M; returns (nonfinite?, overflows)."""
     magnitudes, ascending, sums = np.empty(m), np.empty(m), np.empty(m + 1)
@@ -208,8 +222,9 @@ def nm_any(x, out, n, m, key, offset):
             for i in range(m):
                 written[i] = part[i] if part[i] != 0 else 0.0  # a positive zero
             continue
-        ascending[:] = magnitudes
-        ascending.sort()
+        for i in range(m):
+            ascending[i] = magnitudes[i]
+        _sort(ascending)
         sums[0] = 0.0
         for i in range(m):
             sums[i + 1] = sums[i] + ascending[i]
@@ -246,8 +261,9 @@ def nm_top(x, out, n, m, key, offset):
         if not finite:
             bad += 1
             continue
-        ascending[:] = magnitudes
-        ascending.sort()
+        for i in range(m):
+            ascending[i] = magnitudes[i]
+        _sort(ascending)
         bound = ascending[m - n]
         ties = n
         for i in range(m):
