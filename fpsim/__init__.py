@@ -13,6 +13,23 @@ from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
+from fpsim.gradients.luq import (
+    HindsightMax,
+    Luq,
+    LuqExpectation,
+    expected_luq,
+    luq,
+    luq_encode,
+    luq_format,
+)
+from fpsim.gradients.nm import (
+    PackedNM,
+    expected_nm_nmse,
+    nm_pack,
+    nm_sparsify,
+    nm_unpack,
+    nm_variance,
+)
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
 from fpsim.threads import get_num_threads, set_num_threads
@@ -24,11 +41,15 @@ __all__ = [
     "Flag",
     "FloatArray",
     "Format",
+    "HindsightMax",
     "Lognormal",
+    "Luq",
+    "LuqExpectation",
     "Metric",
     "NaNs",
     "Order",
     "Overflow",
+    "PackedNM",
     "Recommendation",
     "Rounding",
     "SetRecommendation",
@@ -42,13 +63,22 @@ __all__ = [
     "divide",
     "dot",
     "encode",
+    "expected_luq",
+    "expected_nm_nmse",
     "faa",
     "fma",
     "formats",
     "get_num_threads",
+    "luq",
+    "luq_encode",
+    "luq_format",
     "matmul",
     "measured_error",
     "multiply",
+    "nm_pack",
+    "nm_sparsify",
+    "nm_unpack",
+    "nm_variance",
     "pack",
     "recommend",
     "result",

@@ -126,8 +126,64 @@ for data, error, words in NOT_REAL:
         (Lognormal.fit, ()),
         (fpsim.measured_error, ("e4m3",)),
         (fpsim.recommend, (8,)),
+        (fpsim.luq, ()),
+        (fpsim.luq_encode, ()),
+        (fpsim.nm_sparsify, (1, 1)),
+        (fpsim.nm_variance, (1, 1)),
+        (fpsim.nm_pack, (1, 1)),
     ):
         row(function, data, *more, error=error, words=["x", *words])
+
+# Quantising and thinning gradients ----------------------------------------------------------------
+
+for function in (fpsim.luq, fpsim.luq_encode):
+    for bits, error in ((0, ValueError), (5, ValueError), (2.0, TypeError), (True, TypeError)):
+        words = [f"exponent_bits={bits}", "1 to 4", "2 to 5 bits"]
+        row(function, X, bits, error=error, words=words)
+    for maximum, error in ((0.0, ValueError), (-1.0, ValueError), ("1", TypeError)):
+        words = [f"maximum={maximum!r}", "finite and positive"]
+        row(function, X, maximum=maximum, error=error, words=words)
+    row(function, X, rng=-1, error=ValueError, words=["rng=-1", "0 to 2**64-1"])
+    row(function, X, power_of_two=1, error=TypeError, words=["power_of_two=1", "True or False"])
+    row(function, X, nonfinite="drop", error=ValueError, words=["'drop'", "'raise'", "'skip'"])
+    words = ["3 NaN or infinite", "(1, 2)", "nan_to_num", "nonfinite='skip'", "'propagate'"]
+    row(function, NAN_AT_1_2, error=ValueError, words=words)
+    words = ["magnitude 3e+38", "float32", "scale x", "wider dtype"]
+    row(function, np.float32(3e38), power_of_two=True, error=ValueError, words=words)
+row(fpsim.luq_encode, X, nonfinite="propagate", error=ValueError, words=["'raise' or 'skip'"])
+row(fpsim.luq, X, samples=0, error=ValueError, words=["samples=0", "from 1 to"])
+row(fpsim.luq, X, levels="both", error=ValueError, words=["levels='both'", "'bit_true', 'paper'"])
+row(fpsim.luq, X, full=1, error=TypeError, words=["full=1", "True or False"])
+row(fpsim.luq_format, 9, error=ValueError, words=["exponent_bits=9", "1 to 4"])
+row(fpsim.HindsightMax, 1.0, error=ValueError, words=["eta=1.0", "from 0 to below 1"])
+row(fpsim.HindsightMax, 0.5, -2.0, error=ValueError, words=["maximum=-2.0", "at least 0"])
+row(fpsim.expected_luq, FIT, error=ValueError, words=["maximum=None", "Lognormal"])
+row(fpsim.expected_luq, X, error=TypeError, words=["source", "ndarray", "Sketch"])
+row(fpsim.expected_luq, Sketch(), error=ValueError, words=["no finite nonzero element"])
+row(fpsim.luq([1.0], full=True).decode, error=ValueError, words=["codes=None", "luq_encode"])
+
+for function in (fpsim.nm_sparsify, fpsim.nm_variance, fpsim.nm_pack):
+    four = np.ones((3, 4))
+    for n, error in ((0, ValueError), (5, ValueError), (1.5, TypeError)):
+        row(function, four, n, 4, error=error, words=[f"n={n}", "m=4", "1 to 4"])
+    row(function, four, 1, 0, error=ValueError, words=["m=0", "size of a block"])
+    row(function, four, 1, 2, axis=2, error=ValueError, words=["axis=2", "-2 to 1"])
+    row(function, four, 1, 2, axis=0, error=ValueError, words=["axis=0", "length 3", "m=2", "pad"])
+    row(function, 1.0, 1, 1, error=ValueError, words=["x has no axis", "1 dimension"])
+for function in (fpsim.nm_sparsify, fpsim.nm_variance):
+    row(function, four, 1, 2, method="best", error=ValueError, words=["'best'", "'mvue', 'appr"])
+    row(function, four, 1, 2, pad=1, error=TypeError, words=["pad=1", "True or False"])
+    words = ["'approximate'", "n=1, m=2", "2:4", "'mvue'"]
+    row(function, four, 1, 2, method="approximate", error=ValueError, words=words)
+words = ["3 NaN or infinite", "(1, 2)", "nan_to_num", "'skip'", "'propagate'"]
+row(fpsim.nm_sparsify, NAN_AT_1_2, 1, 3, error=ValueError, words=words)
+row(fpsim.nm_sparsify, four, 1, 2, nonfinite=0, error=ValueError, words=["nonfinite=0", "'skip'"])
+row(fpsim.nm_sparsify, four, 1, 2, rng="a", error=TypeError, words=["rng='a'", "seed"])
+row(fpsim.nm_variance, NAN_AT_1_2, 1, 3, error=ValueError, words=["NaN", "nan_to_num"])
+row(fpsim.nm_pack, four, 1, 2, error=ValueError, words=["6 blocks", "n=1", "m=2", "nm_sparsify"])
+row(fpsim.nm_unpack, four, error=TypeError, words=["packed", "ndarray", "nm_pack"])
+row(fpsim.expected_nm_nmse, "cauchy", error=ValueError, words=["'cauchy'", "'normal'", "Lognormal"])
+row(fpsim.expected_nm_nmse, Sketch(), error=ValueError, words=["no finite nonzero element"])
 
 # round and encode -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import accumulate, casts, operate, statistics, words
+from fpsim.kernels import accumulate, casts, luq, nm, operate, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -136,6 +136,19 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
     ),
     accumulate.significance: lambda x, out: types.void(_read(_U64), _written(_I64)),
     words.random_words: lambda x, out: types.void(_written(out), _U64, _U64),
+    luq.luq_values: lambda x, out: _I64(
+        _read(x), _written(out), _F64, _I64, _F64, _I64, _U64, _U64, _U64
+    ),
+    luq.luq_codes: lambda x, out: _I64(_read(x), _written(out), _F64, _I64, _F64, _U64, _U64, _U64),
+    luq.largest_magnitude: lambda x, out: _U64(_read(x), x),
+    **dict.fromkeys(
+        (nm.nm_1_2, nm.nm_2_4),
+        lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _U64, _U64),
+    ),
+    **dict.fromkeys(
+        (nm.nm_any, nm.nm_top, nm.nm_approximate),
+        lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _I64, _I64, _U64, _U64),
+    ),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
     statistics.scaled: lambda x, out: types.void(_read(x), _written(out), _F64),

@@ -1,0 +1,4 @@
+"""Methods for neural gradients: unbiased ways to make them small or sparse, and their baselines.
+
+May import the core and analysis, never the rooms above it.
+"""
