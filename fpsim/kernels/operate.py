@@ -7,10 +7,11 @@ into a format of at least two bits fewer is rounding the exact result once, what
 to odd, IEEE Trans. Computers 57, 2008).
 
 float32 operands: products are exact in float64, and no result leaves its range; results come as
-float32, or as float64 for formats that need its bits. float64 operands: sums and products with their rounding errors, which hold unless
-something comes near an end of the range: `_operate` says whether it did, and the exact scalar
-path, `operate_exactly`, does those again in integers. It also serves results with an odd last bit
-where a format, or a random word, looks at more bits than a float has.
+float32, or as float64 for formats that need its bits. float64 operands: sums and products with
+their rounding errors, which hold unless something comes near an end of the range: `_operate` says
+whether it did, and the exact scalar path, `operate_exactly`, does those again in integers. It also
+serves results with an odd last bit where a format, or a random word, looks at more bits than a
+float has.
 """
 
 from __future__ import annotations
