@@ -1,7 +1,8 @@
 """fpsim: a bit-accurate simulator of low-precision floating point."""
 
 from fpsim import spec
-from fpsim.accumulate import Accumulator, Order, dot, matmul
+from fpsim.accumulate import dot, matmul
+from fpsim.accumulator import Accumulator, Order
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error

@@ -1,7 +1,7 @@
-"""Accumulator, dot, matmul: dot products summed in a stated order, rounded where it says.
+"""dot, matmul: dot products summed as an accumulator says, bit for bit.
 
-Imports arguments, catalog, format, rounding, inputs, projection, arithmetic, stream, threads,
-kernels.
+Imports arguments, catalog, format, rounding, inputs, projection, cast, arithmetic, accumulator,
+stream, threads, kernels.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import arithmetic, kernels
-from fpsim.arguments import choice, integer, shown
+from fpsim.accumulator import Accumulator, Carry, Order
+from fpsim.arguments import shown
 from fpsim.cast import round
 from fpsim.catalog import parse
 from fpsim.format import Format
@@ -24,8 +24,8 @@ from fpsim.inputs import F32, F64, chunks, real_array
 from fpsim.kernels import accumulate as steps
 from fpsim.kernels import exact
 from fpsim.kernels.operate import LIMBS
-from fpsim.projection import Projection, constants_of, float32_suffices, parse_projection
-from fpsim.rounding import Overflow, Rounding, Stochastic
+from fpsim.projection import Projection, constants_of, float32_suffices
+from fpsim.rounding import Rounding, Stochastic
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
 
@@ -36,193 +36,25 @@ _DEPTH = 256  # terms converted at a time
 _CHECKED = 1 << 14  # operands looked at at a time
 _F64_PRECISION = 53
 _F64_EMAX = 1020
-_MOST_ALIGNMENT_BITS = 40
 _ALIGNED_BITS = 50  # of a product and what it is shifted by; blocks add 12 more
-_MOST_ALIGNED = 4096  # terms in a block: their sum and its carries fit in 64 bits
-_ALIGNMENT_RULES = {
-    Rounding.toward_zero: exact.TOWARD_ZERO,
-    Rounding.toward_negative: exact.TOWARD_NEGATIVE,
-    Rounding.ties_to_even: exact.TIES_TO_EVEN,
-}
 _NO_EXPONENT = -(1 << 16)  # of zeros: below all others
 # Operands of terms start to stop: (rows × terms, or terms × columns) and (terms × columns).
 _Panel = Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]]
-
-
-class Order(StrEnum):
-    """In which order the terms of a dot product are added."""
-
-    sequential = "sequential"  # one after the other onto c
-    pairwise = "pairwise"  # neighbours, then their sums, and so on; c last
-    blocked = "blocked"  # blocks by themselves, and their sums one after the other onto c
-    kahan = "kahan"  # one after the other, with a correction for what the last step lost
-    exact = "exact"  # without error, rounded once (Kulisch)
-
-
 _KERNEL_ORDERS = {
     Order.sequential: steps.SEQUENTIAL,
     Order.pairwise: steps.PAIRWISE,
     Order.kahan: steps.KAHAN,
 }
-
-
-@dataclass(frozen=True)
-class Accumulator:
-    """How a dot product is summed.
-
-    Parameters
-    ----------
-    fmt : Format, str or dtype
-        The format of the sum, and of c.
-    rounding : Rounding, Stochastic or str
-        How every step rounds.
-    product : Format, str or dtype, optional
-        The format to which products are rounded before they are added. None: they enter the
-        sum exactly, as in a fused multiply-add (pairwise sums round them to `fmt`, for there they
-        are the first partial sums).
-    order : Order or str
-        ``'sequential'``, ``'pairwise'``, ``'blocked'``, ``'kahan'`` or ``'exact'``.
-    block : int, optional
-        Terms in a block; for ``order='blocked'``, and where terms are aligned.
-    block_fmt : Format, str or dtype, optional
-        The format in which a block is summed; `fmt` by default.
-    block_order : Order or str
-        In which order a block is summed, from +0 on.
-    overflow : Overflow or str
-        What becomes of products and sums past the range.
-    alignment_bits : int, optional
-        For a multi-term unit as matrix units have it, which adds the products of a block and the
-        sum so far at once: all are aligned to the largest of their exponents (those of products
-        are the sums of their factors' exponents), cut to this many bits of fraction, added
-        exactly, and rounded to `fmt` once. Blocks follow each other.
-    alignment : {'toward_zero', 'toward_negative', 'ties_to_even'}
-        How terms are cut.
-    operands : Format, str or dtype, optional
-        The format that a and b have to be in, where terms are aligned: its subnormals have the
-        exponent of its smallest normal values. None: every operand counts as normal.
-
-    Examples
-    --------
-    A sum of many small terms stalls in a narrow accumulator, and less so in blocks (Wang et al.:
-    Training deep neural networks with 8-bit floating point numbers, NeurIPS 2018):
-
-    >>> import fpsim
-    >>> import numpy as np
-    >>> a, b = np.ones(4096, np.float32), np.full(4096, 0.125, np.float32)
-    >>> plain = fpsim.Accumulator("e6m9")
-    >>> blocks = fpsim.Accumulator("e6m9", order="blocked", block=64)
-    >>> float(fpsim.dot(a, b, plain)), float(fpsim.dot(a, b, blocks))
-    (128.0, 512.0)
-    """
-
-    fmt: Format
-    rounding: Rounding | Stochastic = Rounding.ties_to_even
-    product: Format | None = None
-    order: Order = Order.sequential
-    block: int | None = None
-    block_fmt: Format | None = None
-    block_order: Order = Order.sequential
-    overflow: Overflow = Overflow.nan
-    alignment_bits: int | None = None
-    alignment: Rounding = Rounding.toward_zero
-    operands: Format | None = None
-
-    def __post_init__(self) -> None:
-        # A frozen dataclass is set up through object's own __setattr__.
-        def settle(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)
-
-        projection = parse_projection(self.fmt, self.rounding, self.overflow, "after")
-        settle("fmt", projection.fmt)
-        settle("rounding", projection.rounding)
-        settle("overflow", projection.overflow)
-        settle("order", choice("order", self.order, Order))
-        settle("block_order", choice("block_order", self.block_order, Order))
-        settle("alignment", choice("alignment", self.alignment, Rounding))
-        for name in ("product", "block_fmt", "operands"):
-            value = getattr(self, name)
-            settle(name, None if value is None else parse(value))
-        for name in ("fmt", "product", "block_fmt"):
-            fmt = getattr(self, name)
-            if fmt is not None and not (fmt.signed and fmt.zero):
-                raise ValueError(
-                    f"{name}={fmt} has no {'zero' if fmt.signed else 'sign'}, which sums need; "
-                    "give a signed format with zero"
-                )
-        if self.alignment_bits is not None:
-            self._check_alignment(settle)
-        elif self.operands is not None or self.alignment is not Rounding.toward_zero:
-            raise ValueError(
-                "operands and alignment say how terms are aligned, but alignment_bits=None aligns "
-                "nothing; give alignment_bits, or leave them out"
-            )
-        elif (self.order is Order.blocked) != (self.block is not None):
-            raise ValueError(
-                f"order={str(self.order)!r} and block={shown(self.block)} do not go together: "
-                "order='blocked' needs block=, the terms in a block, and no other order takes it"
-            )
-        if self.block is not None:
-            remedy = "give how many terms a block has, 1 or more"
-            settle("block", integer("block", self.block, 1, 1 << 40, remedy))
-            if self.block_order not in _KERNEL_ORDERS:
-                raise ValueError(
-                    f"block_order={str(self.block_order)!r} is not one of 'sequential', "
-                    "'pairwise', 'kahan'"
-                )
-        if self.block_fmt is not None and self.order is not Order.blocked:
-            raise ValueError(
-                f"block_fmt={self.block_fmt} was given, but order={str(self.order)!r} has no "
-                "blocks; leave it out, or give order='blocked' and block="
-            )
-        if self.order is Order.exact and self.product is not None:
-            raise ValueError(
-                f"product={self.product} was given, but order='exact' rounds nothing before the "
-                "end; leave it out, or choose another order"
-            )
-
-    @classmethod
-    def preset(cls, unit: str, operands: Any) -> Accumulator:
-        """How a real matrix unit sums, by processor and format of the operands.
-
-        `fpsim.units.units` lists them, with the source of the parameters and whether they were
-        checked against outputs of the processor.
-
-        Parameters
-        ----------
-        unit : str
-            Such as ``'nvidia-h100'``.
-        operands : Format, str or dtype
-
-        Examples
-        --------
-        >>> import fpsim
-        >>> h100 = fpsim.Accumulator.preset("nvidia-h100", "float8_e4m3fn")
-        >>> h100.block, h100.alignment_bits, str(h100.fmt)
-        (32, 13, 'e8m13')
-        >>> float(fpsim.dot([16.0, 2.0**-8], [16.0, 2.0**-6], h100))  # 2**-14 falls off
-        256.0
-        """
-        from fpsim.units import unit as found  # which imports this module
-
-        return found(unit, operands).accumulator
-
-    def _check_alignment(self, settle: Callable[[str, Any], None]) -> None:
-        remedy = f"give how many bits of fraction aligned terms keep, 0 to {_MOST_ALIGNMENT_BITS}"
-        bits = integer("alignment_bits", self.alignment_bits, 0, _MOST_ALIGNMENT_BITS, remedy)
-        settle("alignment_bits", bits)
-        if self.order is not Order.sequential or self.block is None or self.block > _MOST_ALIGNED:
-            raise ValueError(
-                f"alignment_bits={bits} with order={str(self.order)!r} and block="
-                f"{shown(self.block)}: units that align terms take block=, 1 to {_MOST_ALIGNED} "
-                "terms, and blocks one after the other (order='sequential')"
-            )
-        if self.product is not None:
-            raise ValueError(
-                f"product={self.product} was given, but aligned products are exact; leave it out"
-            )
-        if self.alignment not in _ALIGNMENT_RULES:
-            allowed = ", ".join(repr(str(rule)) for rule in _ALIGNMENT_RULES)
-            raise ValueError(f"alignment={str(self.alignment)!r} is not one of {allowed}")
+_KERNEL_ALIGNMENTS = {
+    Rounding.toward_zero: exact.TOWARD_ZERO,
+    Rounding.toward_negative: exact.TOWARD_NEGATIVE,
+    Rounding.ties_to_even: exact.TIES_TO_EVEN,
+}
+_KERNEL_CARRIES = {
+    Carry.joins: steps.JOINS,
+    Carry.after: steps.AFTER,
+    Carry.two_stage: steps.TWO_STAGE,
+}
 
 
 def dot(
@@ -407,8 +239,11 @@ class _Task:
         self.lanes = F64
         self.fast = False
         aligned = accumulator.alignment_bits is not None
+        if accumulator.operands is not None:
+            for name, array in (("a", x), ("b", y)):
+                _check_format(name, array, accumulator.operands)
         if aligned:
-            self._check_operands((x, y), ranges)
+            self._check_alignment(ranges)
         if not (aligned or accumulator.order is Order.exact):
             for lanes in (F32, F64) if narrow else (F64,):
                 if products.fits(lanes) and all(_fits(p, lanes) for p in self.projections):
@@ -416,6 +251,13 @@ class _Task:
                     break
         self.out = np.empty(shape, self.lanes)
         self.out[...] = round(start.astype(F64), sums, overflow=accumulator.overflow)
+        self.flushes = accumulator.flush_subnormals
+        if self.flushes:
+            self.out[np.abs(self.out) < float(sums.min_normal)] = 0
+        flushed = [
+            float(p.fmt.min_normal) if self.flushes else 0.0 for p in self.projections
+        ]  # results below these become zeros
+        self.flush_below = np.array(flushed, self.lanes).view(_UINT[self.lanes])
         self.random = isinstance(accumulator.rounding, Stochastic)
         self.stream = Stream.of(rng) if self.random else Stream(0)
         self.constants = [constants_of(p, self.lanes) for p in self.projections]
@@ -435,23 +277,27 @@ class _Task:
             if needed:
                 self.kernels[kernel] = kernels.compiled(kernel, F64, _UINT[F64])
 
-    def _check_operands(
-        self, arrays: tuple[NDArray[Any], NDArray[Any]], ranges: tuple[_Range, _Range]
-    ) -> None:
-        """Operands are in their format, and aligned products fit in 64 bits."""
-        fmt = self.accumulator.operands
+    def _check_alignment(self, ranges: tuple[_Range, _Range]) -> None:
+        """Aligned products fit in 64 bits, and so do the steps in float64 that follow."""
+        accumulator = self.accumulator
+        fmt = accumulator.operands
         if fmt is None:
             self.fractions = tuple(max(r.precision, 1) - 1 for r in ranges)
         else:
             self.fractions = (fmt.mantissa_bits, fmt.mantissa_bits)
-            for name, array in zip("ab", arrays, strict=True):
-                _check_format(name, array, fmt)
-        bits = sum(self.fractions) + 2 + (self.accumulator.alignment_bits or 0)
+        kept = accumulator.carry_bits or accumulator.alignment_bits or 0
+        bits = sum(self.fractions) + 2 + kept
         if bits > _ALIGNED_BITS:
             raise ValueError(
-                f"alignment_bits={self.accumulator.alignment_bits} and products of "
-                f"{sum(self.fractions) + 2} bits take {bits} bits; at most {_ALIGNED_BITS} can be "
-                "aligned: give narrower operands or fewer alignment_bits"
+                f"alignment_bits={accumulator.alignment_bits} (carry_bits="
+                f"{accumulator.carry_bits}) and products of {sum(self.fractions) + 2} bits take "
+                f"{bits} bits; at most {_ALIGNED_BITS} can be aligned: give narrower operands or "
+                "fewer bits"
+            )
+        if accumulator.carry is Carry.after and not _fits(self.projections[0], F64):
+            raise ValueError(
+                f"fmt={accumulator.fmt} with carry='after' takes sums that float64 does not hold; "
+                "give a format of fewer bits"
             )
 
     def _run_aligned(
@@ -463,15 +309,20 @@ class _Task:
         shape = (
             block,
             accumulator.alignment_bits,
+            accumulator.carry_bits or 0,
+            accumulator.interleaved,
+            _KERNEL_CARRIES[accumulator.carry],
+            _KERNEL_ALIGNMENTS[accumulator.alignment],
             sum(self.fractions),
             accumulator.fmt.emin,
-            _ALIGNMENT_RULES[accumulator.alignment],
+            accumulator.fmt.emax,
         )
+        roundings = 2 if accumulator.carry is Carry.after else 1
         sums = np.ascontiguousarray(out, np.float64).view(np.uint64)
         length = block * max(_DEPTH // block, 1)
         for k, start in enumerate(range(0, depth, length)):
             x, y = panel(start, min(start + length, depth))
-            rounded = k * (length // block)
+            rounded = k * (length // block) * roundings
             each = x.shape == y.shape and out.shape[0] == 1
             self.kernels[steps.add_aligned](
                 *self._decomposed(x.T if each else x, self.fractions[0]),
@@ -480,7 +331,11 @@ class _Task:
                 shape,
                 self.constants[0].lane,
                 self.constants[0].scalar,
+                self.constants[1].lane,
+                self.constants[1].scalar,
+                self.flush_below,
                 self._draw(first, stride, rounded),
+                self.minus_zero,
             )
         out[...] = sums.view(np.float64)
 
@@ -512,6 +367,8 @@ class _Task:
         ``panel(start, stop)`` gives operands of those terms, `first` the place of the first output
         among all, and `stride` how many places there are from one row to the next.
         """
+        if self.flushes and self.accumulator.operands is not None:
+            panel = _flushed(panel, float(self.accumulator.operands.min_normal))
         if self.accumulator.alignment_bits is not None:
             self._run_aligned(panel, depth, out, first, stride)
             return
@@ -572,11 +429,12 @@ class _Task:
                 self.constants[which].variant if self.random else -1,
                 self._draw(first, stride, rounded),
                 self.minus_zero,
+                (self.flush_below[which], self.flush_below[2]),
             )
         sums: NDArray[Any] = state[0].view(self.lanes)
-        if order is Order.pairwise:
+        if order is Order.pairwise and which == 0:
             if len(terms):
-                self._add(out, sums, first, stride, rounded, which)
+                self._add(out, sums, first, stride, rounded)
                 rounded += 1
         else:
             out[...] = sums
@@ -589,22 +447,22 @@ class _Task:
         first: int,
         stride: int,
         rounded: int,
-        which: int = 0,
     ) -> None:
         """Add sums to sums, rounding once."""
         if not self.fast:
             words = self._words(out.shape, first, stride, rounded)
-            out[...] = self._operate("add", which, words, out, part)
+            out[...] = self._operate("add", 0, words, out, part)
             return
         uint = _UINT[self.lanes]
         sums = np.ascontiguousarray(out).view(uint)
         self.kernels[steps.add_sums](
             sums,
             np.ascontiguousarray(part).view(uint),
-            self.constants[which].lane,
-            self.constants[which].variant if self.random else -1,
+            self.constants[0].lane,
+            self.constants[0].variant if self.random else -1,
             self._draw(first, stride, rounded),
             self.minus_zero,
+            self.flush_below[0],
         )
         out[...] = sums.view(self.lanes)
 
@@ -635,6 +493,9 @@ class _Task:
             ),
             np.float64,
         )
+        if self.flushes:
+            small = np.abs(result) < float(projection.fmt.min_normal)
+            result = np.where(small, np.copysign(0.0, result), result)
         return result
 
     def _slow_sum(
@@ -688,7 +549,7 @@ class _Task:
             total = partial.pop()[1]
             while partial:
                 total = step("add", which, partial.pop()[1], total)
-            out[...] = step("add", which, out, total)
+            out[...] = total if which else step("add", which, out, total)
         return rounded - before
 
     def _run_exactly(
@@ -698,27 +559,41 @@ class _Task:
         columns = out.shape[1]
         scalar = self.constants[0].scalar
         ones = np.ones((1, 1))
+        add = self.kernels[steps.accumulate_exactly]
+        block = self.accumulator.block or max(depth, 1)
         for i in range(out.shape[0]):
             limbs = np.zeros((columns, 2, LIMBS), np.uint64)
-            specials = np.zeros(columns)
-            add = self.kernels[steps.accumulate_exactly]
-            add(ones, np.array(out[i], np.float64).reshape(-1, 1), limbs, specials)
-            for start in range(0, depth, _DEPTH):
-                x, y = panel(start, min(start + _DEPTH, depth))
-                each = x.shape == y.shape and out.shape[0] == 1
-                row = x.T if each else x[i : i + 1]
-                add(np.ascontiguousarray(row), np.ascontiguousarray(y.T), limbs, specials)
-            sums = np.empty(columns, np.uint64)
-            self.kernels[steps.round_sums](
-                limbs,
-                specials,
-                sums,
-                self.constants[0].lane,
-                scalar,
-                self._draw(first + i * stride, stride, 0),
-                self.minus_zero,
-            )
-            out[i] = sums.view(np.float64)
+            for k, begin in enumerate(range(0, max(depth, 1), block)):
+                specials = np.zeros(columns)
+                add(ones, np.array(out[i], np.float64).reshape(-1, 1), limbs, specials)
+                end = min(begin + block, depth)
+                for start in range(begin, end, _DEPTH):
+                    x, y = panel(start, min(start + _DEPTH, end))
+                    each = x.shape == y.shape and out.shape[0] == 1
+                    row = x.T if each else x[i : i + 1]
+                    add(np.ascontiguousarray(row), np.ascontiguousarray(y.T), limbs, specials)
+                sums = np.empty(columns, np.uint64)
+                self.kernels[steps.round_sums](
+                    limbs,
+                    specials,
+                    sums,
+                    self.constants[0].lane,
+                    scalar,
+                    self._draw(first + i * stride, stride, k),
+                    self.minus_zero,
+                    self.flush_below[0],
+                )
+                out[i] = sums.view(np.float64)
+
+
+def _flushed(panel: _Panel, least: float) -> _Panel:
+    """Operands with what is smaller as +0."""
+
+    def flushed(first: int, last: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        x, y = (np.where(np.abs(v) < least, v.dtype.type(0), v) for v in panel(first, last))
+        return x, y
+
+    return flushed
 
 
 def _check_format(name: str, array: NDArray[Any], fmt: Format) -> None:

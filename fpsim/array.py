@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import arithmetic
-from fpsim.accumulate import Accumulator, Order, dot, matmul
+from fpsim.accumulate import dot, matmul
+from fpsim.accumulator import Accumulator, Order
 from fpsim.arguments import shown
 from fpsim.cast import decode, encode
 from fpsim.catalog import parse

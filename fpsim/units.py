@@ -1,14 +1,15 @@
 """Presets: how the matrix units of real processors sum, as accumulators.
 
-Imports accumulate, catalog, format.
+Imports accumulator, catalog, format.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fpsim.accumulate import Accumulator
+from fpsim.accumulator import Accumulator, Carry, Order
 from fpsim.arguments import shown
 from fpsim.catalog import parse
 from fpsim.format import Format
@@ -16,6 +17,7 @@ from fpsim.format import Format
 _XIE = "Xie, Wang, Yang, Yang: MMA-Sim (arXiv:2511.10909)"
 _RECORDED = "1,000 recorded dot products, all equal"
 _LITERATURE = "from the literature, not checked against outputs"
+_BINARY32 = Format(8, 23)
 _FLOAT8 = Format(8, 13)  # what the 8-bit modes of Ada and Hopper keep of a sum
 
 
@@ -57,15 +59,43 @@ def _aligned(operands: str, block: int, bits: int, fmt: Any = "binary32") -> Acc
     )
 
 
-def _in_pairs(block: int) -> Accumulator:
-    return Accumulator(
-        "binary32",  # type: ignore[arg-type]
-        product="binary32",  # type: ignore[arg-type]
-        overflow="infinity",  # type: ignore[arg-type]
-        order="blocked",  # type: ignore[arg-type]
-        block=block,
-        block_order="pairwise",  # type: ignore[arg-type]
-    )
+def _amd() -> Iterator[tuple[str, str, Accumulator, str]]:
+    """(unit, format of the operands, accumulator, note)."""
+    options: dict[str, Any] = {"overflow": "infinity"}
+    for operands, block in (("float16", 4), ("bfloat16", 2)):
+        exact = Accumulator(_BINARY32, order=Order.exact, block=block, **options)
+        yield "amd-cdna1", operands, exact, ""
+    for operands in ("float16", "bfloat16"):
+        pairs = Accumulator(
+            _BINARY32,
+            product=_BINARY32,
+            order=Order.blocked,
+            block=4,
+            block_order=Order.pairwise,
+            operands=parse(operands),
+            flush_subnormals=True,
+            **options,
+        )
+        note = "of instructions with the suffix _1k; older ones take blocks of 2"
+        yield "amd-cdna2", operands, pairs, note if operands == "bfloat16" else ""
+    for operands, block in (
+        ("float16", 8),
+        ("bfloat16", 8),
+        ("tf32", 4),
+        ("float8_e4m3fnuz", 16),
+        ("float8_e5m2fnuz", 16),
+    ):
+        two_stage = Accumulator(
+            _BINARY32,
+            block=block,
+            alignment_bits=24,
+            carry=Carry.two_stage,
+            carry_bits=31,
+            interleaved=2 if block == 16 else 1,
+            operands=parse(operands),
+            **options,
+        )
+        yield "amd-cdna3", operands, two_stage, ""
 
 
 def _units() -> dict[tuple[str, str], Unit]:
@@ -100,8 +130,9 @@ def _units() -> dict[tuple[str, str], Unit]:
     for operands in ("float8_e4m3fn", "float8_e5m2"):
         aligned("nvidia-ada nvidia-l40s", operands, 16, 13, _LITERATURE, _FLOAT8)
         aligned("nvidia-h100 nvidia-h200", operands, 32, 13, _RECORDED, _FLOAT8)
-    for operands, block in (("float16", 4), ("bfloat16", 2)):
-        rows.append(("amd-cdna1", operands, _in_pairs(block), _XIE, _LITERATURE, ""))
+        aligned("nvidia-b200", operands, 32, 25, _LITERATURE)
+    for name, operands, accumulator, note in _amd():
+        rows.append((name, operands, accumulator, _XIE, _LITERATURE, note))
     return {(row[0], row[1]): Unit(*row) for row in rows}
 
 

@@ -27,6 +27,12 @@ def drawn(
     return fpsim.round(x.astype(dtype or np.float32), fmt, overflow="saturate")
 
 
+def rounded(x: Fraction, fmt: Format, accumulator: Accumulator) -> Fraction:
+    code, _ = spec.project(x, fmt, accumulator.rounding, accumulator.overflow)
+    value = Fraction(spec.decode(code, fmt))
+    return Fraction(0) if accumulator.flush_subnormals and abs(value) < fmt.min_normal else value
+
+
 class Exactly:
     """An accumulator's steps, each an exact sum projected by the specification."""
 
@@ -34,8 +40,7 @@ class Exactly:
         self.accumulator = accumulator
 
     def round(self, x: Fraction, fmt: Format) -> Fraction:
-        code, _ = spec.project(x, fmt, self.accumulator.rounding, self.accumulator.overflow)
-        return Fraction(spec.decode(code, fmt))
+        return rounded(x, fmt, self.accumulator)
 
     def product(self, x: Fraction, y: Fraction) -> Fraction:
         fmt = self.accumulator.product
@@ -55,27 +60,36 @@ class Exactly:
             start = total
         return start
 
-    def pairwise(self, terms: list[Fraction], start: Fraction, fmt: Format) -> Fraction:
+    def pairwise(self, terms: list[Fraction], start: Fraction | None, fmt: Format) -> Fraction:
         if self.accumulator.product is None:
             terms = [self.round(term, fmt) for term in terms]
         while len(terms) > 1:
             pairs = [self.round(a + b, fmt) for a, b in zip(terms[::2], terms[1::2], strict=False)]
             terms = pairs + terms[len(pairs) * 2 :]
+        if start is None:
+            return terms[0]
         return self.round(start + terms[0], fmt) if terms else start
 
     def __call__(self, a: np.ndarray, b: np.ndarray, c: float) -> Fraction:
         accumulator = self.accumulator
         fmt = accumulator.fmt
+        if accumulator.flush_subnormals and accumulator.operands is not None:
+            least = float(accumulator.operands.min_normal)
+            a, b = (np.where(np.abs(x) < least, 0, x) for x in (a, b))
         terms = [self.product(spec.exact(x), spec.exact(y)) for x, y in zip(a, b, strict=True)]
         start = self.round(spec.exact(c), fmt)
         if accumulator.order == "exact":
-            return self.round(start + sum(terms), fmt)
+            block = accumulator.block or len(terms)
+            for first in range(0, len(terms), block):
+                start = self.round(start + sum(terms[first : first + block]), fmt)
+            return start
         if accumulator.order != "blocked":
             return getattr(self, accumulator.order)(terms, start, fmt)
         for first in range(0, len(terms), accumulator.block):
             block = terms[first : first + accumulator.block]
             inner = accumulator.block_fmt or fmt
-            total = getattr(self, accumulator.block_order)(block, Fraction(0), inner)
+            empty = None if accumulator.block_order == "pairwise" else Fraction(0)
+            total = getattr(self, accumulator.block_order)(block, empty, inner)
             start = self.round(start + total, fmt)
         return start
 
@@ -93,9 +107,14 @@ ORDERS: list[dict[str, Any]] = [
     {"order": "blocked", "block": 4},
     {"order": "blocked", "block": 8, "block_fmt": "e5m4", "block_order": "pairwise"},
     {"order": "blocked", "block": 5, "block_order": "kahan", "product": "e5m7"},
+    {"flush_subnormals": True, "product": "e4m3"},
+    {"flush_subnormals": True, "order": "blocked", "block": 4, "block_order": "pairwise"},
     {"order": "exact"},
     {"order": "exact", "rounding": "toward_positive"},
+    {"order": "exact", "block": 4},
+    {"order": "exact", "block": 7, "flush_subnormals": True},
 ]
+EXACT = [options for options in ORDERS if options.get("order") == "exact"]
 
 
 @pytest.mark.parametrize("options", ORDERS, ids=str)
@@ -147,13 +166,13 @@ RANDOM = [
 ]
 
 
-@pytest.mark.parametrize("options", [*ORDERS[:-2], *RANDOM], ids=str)
+@pytest.mark.parametrize("options", [*(o for o in ORDERS if o not in EXACT), *RANDOM], ids=str)
 def test_both_paths_take_the_same_steps_and_words(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernels, and one operation on whole arrays after the other."""
     rng = np.random.default_rng(5)
-    accumulator = Accumulator("binary16", **options)
+    accumulator = Accumulator("binary16", **options, overflow="saturate")
     a, b = drawn(rng, (2, 3, 21), "float8_e5m2"), drawn(rng, (21, 140), "float8_e5m2")
     c = drawn(rng, (140,), "binary16")
     fast = fpsim.matmul(a, b, accumulator, c, rng=11)
@@ -202,23 +221,45 @@ def aligned_sum(a: np.ndarray, b: np.ndarray, c: float, accumulator: Accumulator
     def exponent(x: Fraction, emin: int) -> int:
         return emin if x == 0 else max(spec.floor_log2(abs(x)), emin)
 
-    total = Fraction(float(c))
-    fmt, operands = accumulator.fmt, accumulator.operands
+    def cut(x: Fraction, place: int, rule: Any) -> Fraction:
+        return rule(x / Fraction(2) ** place) * Fraction(2) ** place
+
+    rule = {"toward_zero": math.trunc, "toward_negative": math.floor, "ties_to_even": round}[
+        accumulator.alignment
+    ]
+    total = rounded(Fraction(float(c)), accumulator.fmt, accumulator)
+    fmt, operands, bits = accumulator.fmt, accumulator.operands, accumulator.alignment_bits
+    if accumulator.flush_subnormals:
+        a, b = (np.where(np.abs(x) < float(operands.min_normal), 0, x) for x in (a, b))
     for first in range(0, len(a), accumulator.block):
-        terms = [(total, exponent(total, fmt.emin))]
+        mine = (total, exponent(total, fmt.emin))
+        products = []
         for x, y in zip(a[first:], b[first : first + accumulator.block], strict=False):
             p, q = Fraction(float(x)), Fraction(float(y))
-            if p * q:
-                terms.append((p * q, exponent(p, operands.emin) + exponent(q, operands.emin)))
-        unit = Fraction(2) ** (max(e for _, e in terms) - accumulator.alignment_bits)
-        cut = {
-            "toward_zero": math.trunc,
-            "toward_negative": math.floor,
-            "ties_to_even": round,
-        }[accumulator.alignment]
-        exact = sum(cut(term / unit) for term, _ in terms) * unit
-        code, _ = spec.project(exact, fmt, accumulator.rounding, accumulator.overflow)
-        total = Fraction(spec.decode(code, fmt)) if exact else Fraction(0)
+            e = exponent(p, operands.emin) + exponent(q, operands.emin)
+            products.append((p * q, e if p * q else fmt.emin))
+        if accumulator.carry == "two_stage":
+            parts = [products[k :: accumulator.interleaved] for k in range(accumulator.interleaved)]
+            parts = [part for part in parts if part]
+            tops = [max(e for _, e in part) for part in parts]
+            sums = [
+                sum(cut(x, top - bits, rule) for x, _ in part)
+                for part, top in zip(parts, tops, strict=True)
+            ]
+            inner = sum(cut(x, max(tops) - bits, math.floor) for x in sums)
+            top = max(*tops, mine[1])
+            kept = cut(total, top - bits, math.floor)
+            if accumulator.interleaved == 2 and mine[1] < top - bits - 1:
+                kept = 0
+            exact = cut(inner, top - accumulator.carry_bits, math.floor) + kept
+        else:
+            terms = [product for product in products if product[0]]
+            terms.append(mine if accumulator.carry == "joins" else (Fraction(0), fmt.emin))
+            top = max(e for _, e in terms)
+            exact = sum(cut(x, top - bits, rule) for x, _ in terms)
+            if accumulator.carry == "after":
+                exact = total + rounded(exact, accumulator.block_fmt or fmt, accumulator)
+        total = rounded(exact, fmt, accumulator)
     return float(total)
 
 
@@ -245,6 +286,94 @@ def test_aligned_sums_against_exact_rationals(alignment: str, bits: int, operand
             for i, x in enumerate(a)]  # fmt: skip
     assert np.array_equal(got, np.array(want, np.float32))
     assert np.array_equal(fpsim.matmul(a, b.T, accumulator, c), got)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"carry": "after"},
+        {"carry": "after", "block_fmt": "e8m13", "rounding": "toward_zero"},
+        {"carry": "after", "flush_subnormals": True, "block_fmt": "e5m4"},
+        {"carry": "two_stage", "carry_bits": 20},
+        {"carry": "two_stage", "carry_bits": 13, "interleaved": 2},
+        {"carry": "two_stage", "carry_bits": 16, "interleaved": 2, "alignment": "ties_to_even"},
+        {"flush_subnormals": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("operands", "spread"), [("float8_e5m2", 12), ("bfloat16", 70)])
+def test_how_a_sum_meets_a_block(options: dict[str, Any], operands: str, spread: int) -> None:
+    rng = np.random.default_rng(len(str(options)))
+    accumulator = Accumulator(
+        "e8m16" if "after" in str(options) else "binary32",
+        **options,
+        overflow="saturate",
+        alignment_bits=13,
+        block=8,
+        operands=operands,
+    )
+    a, b = drawn(rng, (12, 37), operands, spread), drawn(rng, (5, 37), operands, 12)
+    a[0, 1::2], b[0] = -a[0, :-1:2], b[0, 0]
+    b[4] = np.abs(b[4])
+    c = rng.standard_normal((12, 5)) * 2.0 ** rng.integers(-40, 40, (12, 5))
+    c = fpsim.round(c.astype(np.float32), accumulator.fmt)
+    c[1] = 0
+    c[2] = -np.abs(c[2])
+    got = fpsim.dot(a[:, None], b[None], accumulator, c)
+    want = [[aligned_sum(x, y, c[i, j], accumulator) for j, y in enumerate(b)]
+            for i, x in enumerate(a)]  # fmt: skip
+    assert np.array_equal(got, np.array(want, np.float32))
+    assert np.array_equal(fpsim.matmul(a, b.T, accumulator, c), got)
+
+
+def test_in_two_stages_products_past_the_range_are_infinite() -> None:
+    cdna3 = Accumulator.preset("amd-cdna3", "bfloat16")
+    x = np.float32([2.0**64, -(2.0**64), 1])
+    assert np.isnan(fpsim.dot(x, np.abs(x), cdna3))
+    assert fpsim.dot(x * np.float32(0.5), np.abs(x), cdna3) == 0  # and 0.5 falls off
+
+
+def test_stochastic_steps_after_a_block_use_two_words() -> None:
+    accumulator = Accumulator(
+        "e5m3", alignment_bits=20, block=2, carry="after", rounding=Stochastic(16)
+    )
+    rng = np.random.default_rng(0)
+    a, b = drawn(rng, (3, 6), "e4m3"), drawn(rng, (3, 6), "e4m3")
+    words = fpsim.Stream(5).words(6 * 3).reshape(6, 3) >> np.uint64(48)
+    total = np.zeros(3)
+    for k in range(3):
+        pair = (a.astype(float) * b)[:, 2 * k : 2 * k + 2].sum(axis=1)
+        pair = fpsim.round(pair, "e5m3", rounding=Stochastic(16), random_bits=words[2 * k])
+        total = fpsim.add(
+            total, pair, "e5m3", rounding=Stochastic(16), random_bits=words[2 * k + 1]
+        )
+    assert np.array_equal(fpsim.dot(a, b, accumulator, rng=5), total)
+
+
+def test_exact_blocks_draw_a_word_each() -> None:
+    accumulator = Accumulator("e5m3", order="exact", block=2, rounding=Stochastic(16))
+    rng = np.random.default_rng(0)
+    a, b = drawn(rng, (3, 6), "e4m3"), drawn(rng, (3, 6), "e4m3")
+    words = fpsim.Stream(5).words(3 * 3).reshape(3, 3) >> np.uint64(48)
+    total = np.zeros(3)
+    for k in range(3):
+        more = (a.astype(float) * b)[:, 2 * k : 2 * k + 2].sum(axis=1)
+        total = fpsim.round(total + more, "e5m3", rounding=Stochastic(16), random_bits=words[k])
+    assert np.array_equal(fpsim.dot(a, b, accumulator, rng=5), total)
+
+
+def test_flushing_keeps_the_sign_of_results_but_not_of_operands() -> None:
+    flushing = Accumulator("binary32", flush_subnormals=True)
+    half = Accumulator("binary32", operands="binary16", flush_subnormals=True)
+    tiny = np.float32([2.0**-20])  # subnormal in binary16
+    assert fpsim.dot(tiny, np.float32([1.0]), flushing) == tiny[0]
+    got = fpsim.dot(-tiny, np.float32([1.0]), half)
+    assert got == 0
+    assert not np.signbit(got)
+    least = np.float32(2.0**-126)
+    got = fpsim.dot(least[None], np.float32([0.5]), flushing, -least)
+    assert got == 0
+    assert np.signbit(got)
 
 
 def test_aligned_sums_of_tiny_products_are_aligned_to_the_smallest_sum() -> None:
@@ -361,11 +490,48 @@ ONE = np.ones((2, 2))
             ValueError,
             "block_order='exact'.*'kahan'",
         ),
-        (lambda: Accumulator("e4m3", block_fmt="e5m2"), ValueError, "block_fmt=.*no blocks"),
+        (lambda: Accumulator("e4m3", block_fmt="e3m2"), ValueError, "block_fmt=.*no blocks"),
         (lambda: Accumulator("e4m3", order="exact", product="e4m3"), ValueError, "product="),
         (lambda: Accumulator("e4m3", alignment_bits=8), ValueError, "block=None.*take block="),
         (lambda: Accumulator("e4m3", alignment_bits=99, block=4), ValueError, "0 to 40"),
-        (lambda: Accumulator("e4m3", operands="e4m3"), ValueError, "give alignment_bits"),
+        (lambda: Accumulator("e4m3", carry="after"), ValueError, "carry=.*give alignment_bits"),
+        (lambda: Accumulator("e4m3", interleaved=2), ValueError, "interleaved=2.*alignment_bits"),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, carry="two_stage"),
+            ValueError,
+            "needs carry_bits=",
+        ),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, carry_bits=9),
+            ValueError,
+            "carry_bits=9.*'two_stage' needs",
+        ),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, carry="two_stage", carry_bits=7),
+            ValueError,
+            "carry_bits=7.*alignment_bits=8 or more",
+        ),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, interleaved=2),
+            ValueError,
+            "interleaved=2.*give 1",
+        ),
+        (
+            lambda: Accumulator("e4m3", alignment_bits=8, block=4, block_fmt="e4m3"),
+            ValueError,
+            "block_fmt=.*carry='after'",
+        ),
+        (lambda: Accumulator("e4m3", flush_subnormals=1), TypeError, "flush_subnormals=1"),
+        (
+            lambda: Accumulator("binary16", product="bfloat16"),
+            ValueError,
+            "product=bfloat16.*fmt=binary16, up to 65504.*overflow='saturate'",
+        ),
+        (
+            lambda: Accumulator("e4m3", order="blocked", block=2, block_fmt="e5m2"),
+            ValueError,
+            "block_fmt=.*cannot hold",
+        ),
         (
             lambda: Accumulator("e4m3", alignment_bits=8, block=4, alignment="to_odd"),
             ValueError,
@@ -406,7 +572,7 @@ ONE = np.ones((2, 2))
                 ONE + 2.0**-50, ONE, Accumulator("binary64", alignment_bits=8, block=2)
             ),
             ValueError,
-            "alignment_bits=8 and products of 52 bits",
+            "alignment_bits=8.* and products of 52 bits",
         ),
     ],
 )

@@ -29,9 +29,9 @@ LAYERS: list[set[str]] = [
     {"catalog", "stream"},
     {"spec", "inputs"},
     {"projection"},
-    {"cast", "arithmetic"},
-    {"accumulate"},
-    {"units", "array"},
+    {"cast", "arithmetic", "accumulator"},
+    {"accumulate", "units"},
+    {"array"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
@@ -40,7 +40,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
-UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulate", "units")}
+UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulator", "units")}
 OPTIONAL = ["matplotlib", "torch", "ml_dtypes", "safetensors", "hypothesis", "dask", "gmpy2"]
 
 

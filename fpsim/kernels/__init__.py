@@ -107,9 +107,10 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         _I64,
         types.UniTuple(_U64, 5),
         out,
+        types.UniTuple(out, 2),
     ),
     accumulate.add_sums: lambda x, out: types.void(
-        _written(out, 2), _written(out, 2), _read(out), _I64, types.UniTuple(_U64, 5), out
+        _written(out, 2), _written(out, 2), _read(out), _I64, types.UniTuple(_U64, 5), out, out
     ),
     accumulate.accumulate_exactly: lambda x, out: types.void(
         types.Array(_F64, 2, "C", readonly=True),
@@ -125,14 +126,16 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         _SCALAR,
         types.UniTuple(_U64, 5),
         _U64,
+        _U64,
     ),
     accumulate.add_aligned: lambda x, out: types.void(
         *(types.Array(_I64, 2, "C"), types.Array(_I64, 2, "C"), types.Array(_F64, 2, "C")) * 2,
         _written(_U64, 2),
-        types.UniTuple(_I64, 5),
+        types.UniTuple(_I64, 9),
+        *(_read(_U64), _SCALAR) * 2,
         _read(_U64),
-        _SCALAR,
         types.UniTuple(_U64, 5),
+        _U64,
     ),
     accumulate.significance: lambda x, out: types.void(_read(_U64), _written(_I64)),
     words.random_words: lambda x, out: types.void(_written(out), _U64, _U64),
