@@ -2,12 +2,13 @@
 
 from fpsim import spec
 from fpsim.accumulate import dot, matmul
-from fpsim.accumulator import Accumulator, Order
+from fpsim.accumulator import Accumulator, Carry, Order
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
 from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
 from fpsim.analysis.sketch import Sketch
+from fpsim.analysis.sums import DotError, dot_error, matmul_error, ulp_error
 from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
 from fpsim.array import FloatArray, array, result
 from fpsim.cast import decode, encode, pack, round, unpack
@@ -39,6 +40,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accumulator",
+    "Carry",
+    "DotError",
     "Flag",
     "FloatArray",
     "Format",
@@ -63,6 +66,7 @@ __all__ = [
     "decode",
     "divide",
     "dot",
+    "dot_error",
     "encode",
     "expected_luq",
     "expected_nm_nmse",
@@ -74,6 +78,7 @@ __all__ = [
     "luq_encode",
     "luq_format",
     "matmul",
+    "matmul_error",
     "measured_error",
     "multiply",
     "nm_pack",
@@ -89,5 +94,6 @@ __all__ = [
     "spec",
     "sqrt",
     "subtract",
+    "ulp_error",
     "unpack",
 ]

@@ -286,13 +286,12 @@ class _Task:
         else:
             self.fractions = (fmt.mantissa_bits, fmt.mantissa_bits)
         kept = accumulator.carry_bits or accumulator.alignment_bits or 0
-        bits = sum(self.fractions) + 2 + kept
+        bits = max(sum(self.fractions), kept) + 2
         if bits > _ALIGNED_BITS:
             raise ValueError(
-                f"alignment_bits={accumulator.alignment_bits} (carry_bits="
-                f"{accumulator.carry_bits}) and products of {sum(self.fractions) + 2} bits take "
-                f"{bits} bits; at most {_ALIGNED_BITS} can be aligned: give narrower operands or "
-                "fewer bits"
+                f"alignment_bits={accumulator.alignment_bits} and products of "
+                f"{sum(self.fractions) + 2} bits: terms of {bits} bits are more than the "
+                f"{_ALIGNED_BITS} that can be aligned; give operands of fewer bits"
             )
         if accumulator.carry is Carry.after and not _fits(self.projections[0], F64):
             raise ValueError(

@@ -32,7 +32,15 @@ class Order(StrEnum):
 
 
 class Carry(StrEnum):
-    """How the sum so far meets a block of aligned terms."""
+    """How the sum so far meets a block of aligned terms.
+
+    Examples
+    --------
+    DeepSeek-V3 adds what Hopper's 8-bit unit makes of 128 terms to a sum in binary32:
+
+    >>> import fpsim
+    >>> fpsim.Accumulator("binary32", alignment_bits=13, block=128, carry="after").block_fmt
+    """
 
     joins = "joins"  # as one more term, aligned with the others
     after = "after"  # the block's sum is rounded by itself, then added with one more rounding
@@ -164,7 +172,7 @@ class Accumulator:
         """The sum has at least the range of what is added, or saturates."""
         fmt = getattr(self, name)
         saturates = self.overflow in (Overflow.saturate, Overflow.saturate_infinities)
-        if fmt is not None and fmt.max > self.fmt.max and not saturates:
+        if fmt is not None and fmt.emax > self.fmt.emax and not saturates:
             raise ValueError(
                 f"{name}={fmt} has values up to {shown(float(fmt.max))}, which fmt={self.fmt}, up "
                 f"to {shown(float(self.fmt.max))}, cannot hold; give a fmt of at least that range, "

@@ -326,6 +326,21 @@ def test_how_a_sum_meets_a_block(options: dict[str, Any], operands: str, spread:
     assert np.array_equal(fpsim.matmul(a, b.T, accumulator, c), got)
 
 
+@pytest.mark.parametrize("unit", units(), ids=lambda unit: f"{unit.name}-{unit.operands}")
+def test_every_preset_against_exact_rationals(unit: Any) -> None:
+    rng = np.random.default_rng(len(unit.operands))
+    accumulator = unit.accumulator
+    a, b = (drawn(rng, (8, 40), unit.operands, 9) for _ in range(2))
+    a[:2] *= np.float32(2.0**-16)  # subnormal in some formats
+    a = fpsim.round(a, unit.operands)
+    a[3, 1::2], b[3] = -a[3, :-1:2], b[3, 0]
+    c = fpsim.round(rng.standard_normal(8).astype(np.float32) * 300, accumulator.fmt)
+    one = aligned_sum if accumulator.alignment_bits is not None else Exactly(accumulator)
+    options = (accumulator,) if one is aligned_sum else ()
+    want = [float(one(x, y, z, *options)) for x, y, z in zip(a, b, c, strict=True)]
+    assert np.array_equal(fpsim.dot(a, b, accumulator, c), np.array(want, np.float32))
+
+
 def test_in_two_stages_products_past_the_range_are_infinite() -> None:
     cdna3 = Accumulator.preset("amd-cdna3", "bfloat16")
     x = np.float32([2.0**64, -(2.0**64), 1])
@@ -572,7 +587,7 @@ ONE = np.ones((2, 2))
                 ONE + 2.0**-50, ONE, Accumulator("binary64", alignment_bits=8, block=2)
             ),
             ValueError,
-            "alignment_bits=8.* and products of 52 bits",
+            "alignment_bits=8 and products of 52 bits",
         ),
     ],
 )

@@ -454,6 +454,14 @@ for data, error, words in NOT_REAL:
     row(fpsim.array, data, "e4m3", error=error, words=["x", *words])
 row(fpsim.dot, X, X, "e4m3", error=TypeError, words=["accumulator", "str", "fpsim.Accumulator"])
 row(fpsim.matmul, X, X, SUM, error=ValueError, words=["a (3,)", "(…, rows, depth)"])
+for function in (fpsim.dot_error, fpsim.matmul_error):
+    square = np.eye(2)
+    row(function, square, square, "e4m3", error=TypeError, words=["accumulator", "str"])
+    for chance in (0, 1.0, float("nan")):
+        row(function, X, X, SUM, error=ValueError, words=["probability="], probability=chance)
+row(fpsim.ulp_error, X, X, "e4m", error=ValueError, words=["fmt='e4m'"])
+row(fpsim.ulp_error, X, [1.0, 2.0], "e4m3", error=ValueError, words=["computed (3,)", "exact (2,)"])
+row(fpsim.ulp_error, 1j, X, "e4m3", error=TypeError, words=["computed", "complex"])
 row(fpsim.array, [1.0], error=TypeError, words=["list", "fmt="])
 row(enter, fpsim.result, "e4m", error=ValueError, words=["fmt='e4m'"])
 

@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"projection"},
     {"cast", "arithmetic", "accumulator"},
     {"accumulate", "units"},
-    {"array"},
+    {"array", "analysis.sums"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
