@@ -37,6 +37,8 @@ LAYERS: list[set[str]] = [
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
     {"files", "certify"},
+    {"cli.terminal"},
+    {"cli.recommend", "cli.describe", "cli.certify"},
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
@@ -89,11 +91,11 @@ def test_every_module_has_its_place() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_imports_go_downwards(name: str) -> None:
-    if name == "cli":
-        return  # imports everything, fpsim itself included
     for where, other in imports(ast.parse(modules()[name].read_text())):
         if where == "types":
             continue
+        if not other and name.split(".")[0] == "cli":
+            continue  # it stands above the public names
         assert other, f"{name} imports fpsim itself"
         if (name, other) in BESIDE or height(other) < height(name):
             continue
@@ -103,9 +105,11 @@ def test_imports_go_downwards(name: str) -> None:
 
 def test_nothing_imports_the_command_line() -> None:
     for name, path in modules().items():
-        assert "cli" not in {other for _, other in imports(ast.parse(path.read_text()))}, name
+        if name.split(".")[0] != "cli":
+            found = {other.split(".")[0] for _, other in imports(ast.parse(path.read_text()))}
+            assert "cli" not in found, name
     tree = ast.parse((ROOT / "__init__.py").read_text())
-    assert not {other for _, other in imports(tree)} & {"cli", "certify"}
+    assert not {other.split(".")[0] for _, other in imports(tree)} & {"cli", "certify"}
 
 
 @pytest.mark.parametrize("name", ["arguments", "threads", "rounding"])

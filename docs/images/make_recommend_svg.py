@@ -12,12 +12,12 @@ from unittest import mock
 from rich.console import Console
 
 import fpsim
-from fpsim import cli
+from fpsim.cli import recommend
 
 if __name__ == "__main__":
     console = Console(record=True, width=138, file=io.StringIO(), force_terminal=True)
     gradients = fpsim.sample_gradients()
     late = {name: x for name, x in gradients.items() if name.startswith("step119")}
-    with mock.patch.object(cli, "_console", return_value=console):
-        cli._print_recommendation(fpsim.recommend(late, [6]), "neural gradients")
+    with mock.patch.object(recommend, "output", return_value=console):
+        recommend._print_recommendation(fpsim.recommend(late, [6]), "neural gradients")
     console.save_svg(sys.argv[1], title="fpsim recommend --bits 6")
