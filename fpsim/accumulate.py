@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import arithmetic, kernels
-from fpsim.arguments import choice, integer, shown
+from fpsim.arguments import Choice, choice, integer, shown
 from fpsim.cast import round
 from fpsim.catalog import parse
 from fpsim.format import Format
@@ -49,7 +48,7 @@ _NO_EXPONENT = -(1 << 16)  # of zeros: below all others
 _Panel = Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]]
 
 
-class Order(StrEnum):
+class Order(Choice):
     """In which order the terms of a dot product are added."""
 
     sequential = "sequential"  # one after the other onto c
@@ -66,7 +65,7 @@ _KERNEL_ORDERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Accumulator:
     """How a dot product is summed.
 
@@ -179,6 +178,18 @@ class Accumulator:
                 f"product={self.product} was given, but order='exact' rounds nothing before the "
                 "end; leave it out, or choose another order"
             )
+
+    def __repr__(self) -> str:
+        words = [repr(self.fmt)]
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                value = str(value) if isinstance(value, Choice) else value
+                words.append(f"{field.name}={value!r}")
+        return f"Accumulator({', '.join(words)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython's and Hypothesis'
+        printer.text(repr(self))
 
     @classmethod
     def preset(cls, unit: str, operands: Any) -> Accumulator:
