@@ -6,11 +6,10 @@ Imports arguments, catalog, format, rounding, projection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, fields
 from typing import Any
 
-from fpsim.arguments import boolean, choice, integer, shown
+from fpsim.arguments import Choice, boolean, choice, integer, shown
 from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.projection import parse_projection
@@ -21,7 +20,7 @@ _MOST_ALIGNED = 4096  # terms in a block: their sum and its carries fit in 64 bi
 ALIGNMENTS = (Rounding.toward_zero, Rounding.toward_negative, Rounding.ties_to_even)
 
 
-class Order(StrEnum):
+class Order(Choice):
     """In which order the terms of a dot product are added."""
 
     sequential = "sequential"  # one after the other onto c
@@ -31,7 +30,7 @@ class Order(StrEnum):
     exact = "exact"  # without error, rounded once, or once a block (Kulisch)
 
 
-class Carry(StrEnum):
+class Carry(Choice):
     """How the sum so far meets a block of aligned terms.
 
     Examples
@@ -56,7 +55,7 @@ _OF_ALIGNMENT = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Accumulator:
     """How a dot product is summed.
 
@@ -212,6 +211,18 @@ class Accumulator:
                 f"product={self.product} was given, but order='exact' rounds nothing before the "
                 "end; leave it out, or choose another order"
             )
+
+    def __repr__(self) -> str:
+        words = [repr(self.fmt)]
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                value = str(value) if isinstance(value, Choice) else value
+                words.append(f"{field.name}={value!r}")
+        return f"Accumulator({', '.join(words)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython's and Hypothesis'
+        printer.text(repr(self))
 
     @classmethod
     def preset(cls, unit: str, operands: Any) -> Accumulator:

@@ -13,6 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+
+class Choice(StrEnum):
+    """A name from a list. Its repr is code: ``Rounding.to_odd``."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 

@@ -6,14 +6,13 @@ Imports arguments (``parse`` and ``str`` reach up to the catalog when called).
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field, fields
-from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fpsim.arguments import boolean, choice, integer
+from fpsim.arguments import Choice, boolean, choice, integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -25,7 +24,7 @@ MAX_BIAS = 1 << 16
 MAX_ENUMERATED_BITS = 24
 
 
-class NaNs(StrEnum):
+class NaNs(Choice):
     """Which codes of a format are NaN."""
 
     ieee = "ieee"  # top exponent with a nonzero mantissa; infinity is the zero mantissa
@@ -404,6 +403,9 @@ class Format:
                 value = value.value if isinstance(value, NaNs) else value
                 words.append(f"{parameter}={value!r}")
         return f"Format({', '.join(words)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython's and Hypothesis'
+        printer.text(repr(self))
 
 
 def _real(significand: int, exponent: int) -> float | Fraction:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntFlag, StrEnum
+from enum import IntFlag
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fpsim.arguments import array, choice, integer, shown
+from fpsim.arguments import Choice, array, choice, integer, shown
 
 MAX_RANDOM_BITS = 32
 
 
-class Rounding(StrEnum):
+class Rounding(Choice):
     """Which neighbour an inexact value takes. "Even" and "odd" speak of the code."""
 
     ties_to_even = "ties_to_even"  # the nearest; of two, the one whose code is even
@@ -71,7 +71,7 @@ class Stochastic:
             )
 
 
-class Overflow(StrEnum):
+class Overflow(Choice):
     """What becomes of values past the range, and of infinities the format lacks.
 
     An unsigned format takes a value that rounds below zero to NaN under `infinity` and `nan`

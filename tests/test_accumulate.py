@@ -445,6 +445,27 @@ def test_shapes() -> None:
     assert fpsim.matmul(a.astype(np.float32), a[0].T.astype(np.float16), unit).dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("accumulator", "text"),
+    [
+        (Accumulator("e4m3"), "Accumulator(Format(4, 3, name='e4m3'))"),
+        (
+            Accumulator("e4m3", Stochastic(4), order="blocked", block=8, block_order="kahan"),
+            "Accumulator(Format(4, 3, name='e4m3'), rounding=Stochastic(bits=4, variant='A'), "
+            "order='blocked', block=8, block_order='kahan')",
+        ),
+        (
+            Accumulator("e4m3", "to_odd", alignment_bits=3, block=2, overflow="saturate"),
+            "Accumulator(Format(4, 3, name='e4m3'), rounding='to_odd', block=2, "
+            "overflow='saturate', alignment_bits=3)",
+        ),
+    ],
+)
+def test_repr_is_code(accumulator: Accumulator, text: str) -> None:
+    assert repr(accumulator) == text
+    assert eval(text, vars(fpsim)) == accumulator
+
+
 # Presets ----------------------------------------------------------------------------------------
 
 CASES = {

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import fpsim
 from fpsim.format import Format, NaNs
 
 FINITE: dict[str, Any] = {"infinities": False, "nans": "none"}
@@ -429,6 +430,12 @@ def test_repr_is_code(fmt: Format) -> None:
 )
 def test_repr_leaves_defaults_out(fmt: Format, text: str) -> None:
     assert repr(fmt) == text
+
+
+def test_names_of_choices_are_code() -> None:
+    for word in (NaNs.all_ones, fpsim.Rounding.to_odd, fpsim.Overflow.nan, fpsim.Order.kahan):
+        assert eval(repr(word), vars(fpsim)) is word
+        assert repr(word) == f"{type(word).__name__}.{word}"
 
 
 @pytest.mark.parametrize("fmt", ROUND_TRIPPED[-6:], ids=brief)
