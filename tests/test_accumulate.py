@@ -348,6 +348,22 @@ def test_in_two_stages_products_past_the_range_are_infinite() -> None:
     assert fpsim.dot(x * np.float32(0.5), np.abs(x), cdna3) == 0  # and 0.5 falls off
 
 
+def test_in_two_stages_a_zero_product_has_the_smallest_exponent() -> None:
+    """So that it, too, can push tiny products off."""
+    unit = Accumulator(
+        "binary32",
+        alignment_bits=13,
+        block=2,
+        carry="two_stage",
+        carry_bits=20,
+        operands="bfloat16",
+    )
+    tiny = np.float32([2.0**-70, 0])
+    assert fpsim.dot(tiny[:1], tiny[:1], unit) == 2.0**-140
+    assert fpsim.dot(tiny, tiny, unit) == 0
+    assert aligned_sum(tiny, tiny, 0.0, unit) == 0
+
+
 def test_stochastic_steps_after_a_block_use_two_words() -> None:
     accumulator = Accumulator(
         "e5m3", alignment_bits=20, block=2, carry="after", rounding=Stochastic(16)
