@@ -362,6 +362,8 @@ def test_in_two_stages_a_zero_product_has_the_smallest_exponent() -> None:
     assert fpsim.dot(tiny[:1], tiny[:1], unit) == 2.0**-140
     assert fpsim.dot(tiny, tiny, unit) == 0
     assert aligned_sum(tiny, tiny, 0.0, unit) == 0
+    after = Accumulator("binary32", alignment_bits=13, block=2, carry="after", operands="bfloat16")
+    assert fpsim.dot(tiny, tiny, after) == 0  # below the smallest normal sum's last bit that stays
 
 
 def test_stochastic_steps_after_a_block_use_two_words() -> None:

@@ -39,7 +39,7 @@ class Lognormal:
     Parameters
     ----------
     mu, sigma : float
-        Mean and standard deviation of ln |x| over the nonzero elements. With sigma 0 all
+        Mean and standard deviation of ``ln |x|`` over the nonzero elements. With sigma 0 all
         magnitudes equal exp(mu), and every answer is exact for that.
     zero_fraction : float
         Share of the elements that are zero and not described by mu and sigma.
@@ -96,12 +96,12 @@ class Lognormal:
 
     @property
     def mu_log2(self) -> float:
-        """Mean of log2 |x|."""
+        """Mean of ``log2 |x|``."""
         return self.mu / LN2
 
     @property
     def sigma_log2(self) -> float:
-        """Standard deviation of log2 |x|, in binades."""
+        """Standard deviation of ``log2 |x|``, in binades."""
         return self.sigma / LN2
 
     @property

@@ -108,7 +108,7 @@ class Pruning:
     target : float
         Share of zeros among the finite elements that was asked for.
     threshold : float
-        Magnitudes below it are kept with probability |x| / threshold, as the threshold.
+        Magnitudes below it are kept with probability ``|x| / threshold``, as the threshold.
     expected : float
         The sparsity that the fit predicts at this threshold.
     actual : float
