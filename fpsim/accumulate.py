@@ -1,7 +1,7 @@
 """Accumulator, dot, matmul: dot products summed in a stated order, rounded where it says.
 
-Imports arguments, catalog, format, rounding, inputs, projection, arithmetic, stream, threads,
-kernels.
+Imports arguments, reprs, catalog, format, rounding, inputs, projection, arithmetic, stream,
+threads, kernels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim import arithmetic, kernels
+from fpsim import arithmetic, kernels, reprs
 from fpsim.arguments import choice, integer, shown
 from fpsim.cast import round
 from fpsim.catalog import parse
@@ -205,6 +205,9 @@ class Accumulator:
         from fpsim.units import unit as found  # which imports this module
 
         return found(unit, operands).accumulator
+
+    def _repr_html_(self) -> str:
+        return reprs.accumulator(self)
 
     def _check_alignment(self, settle: Callable[[str, Any], None]) -> None:
         remedy = f"give how many bits of fraction aligned terms keep, 0 to {_MOST_ALIGNMENT_BITS}"

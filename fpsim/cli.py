@@ -33,6 +33,7 @@ from fpsim.analysis.recommend import (
     Scale,
     SetRecommendation,
 )
+from fpsim.analysis.table import candidate_row, data_row, pruning_row, tensor_rows
 from fpsim.catalog import SUFFIXES, families
 from fpsim.files import TensorFiles, sample_gradients
 from fpsim.format import Format
@@ -221,44 +222,18 @@ def format_data(fmt: Format) -> dict[str, Any]:
 
 
 def _candidate_data(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "format": format_data(candidate.format),
-        "scale": candidate.scale,
-        "bias_without_scale": candidate.bias,
-        "closed_form": candidate.closed_form,
-        "fit": candidate.fit,
-        "sketch": candidate.sketch,
-        "measured": candidate.measured,
-        "underflow": candidate.underflow,
-        "overflow": candidate.overflow,
-    }
+    return {"format": format_data(candidate.format), **candidate_row(candidate)}
 
 
 def _tensor_data(r: Recommendation) -> dict[str, Any]:
     pruning = r.pruning
     return {
-        "count": r.sketch.size,
-        "zeros": r.sketch.zeros,
-        "nans": r.sketch.nans,
-        "infinities": r.sketch.infinities,
-        "smallest": r.sketch.smallest,
-        "largest": r.sketch.largest,
-        "mu": r.fit.mu,
-        "sigma": r.fit.sigma,
-        "sigma_log2": r.fit.sigma_log2,
-        "ks": r.fit.ks,
+        **data_row(r),
         "ks_alternatives": dict(r.fit.alternatives),
-        "basis": str(r.basis),
         "candidates": [_candidate_data(c) for c in r.candidates],
         "pruning": None
         if pruning is None
-        else {
-            "target": pruning.target,
-            "threshold": pruning.threshold,
-            "expected": pruning.expected,
-            "actual": pruning.actual,
-            "basis": str(pruning.basis),
-        },
+        else {**pruning_row(pruning), "basis": str(pruning.basis)},
         "notes": list(r.notes),
     }
 
@@ -295,26 +270,10 @@ def _as_data(answers: dict[int, SetRecommendation]) -> dict[str, Any]:
 
 def _as_csv(answers: dict[int, SetRecommendation]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream)
-    columns = ["count", "zeros", "nans", "infinities", "mu", "sigma", "sigma_log2", "ks", "basis"]
-    best = ["scale", "bias_without_scale", "closed_form", "fit", "sketch", "measured"]
-    prune = ["threshold", "expected", "actual"]
-    writer.writerow(
-        ["bits", "tensor", *columns, "metric", "format", *best, "underflow", "overflow"]
-        + ["runner_up", "shared_format", "shared_regret"]
-        + [f"pruning_{name}" for name in prune]
-    )
-    for bits, answer in answers.items():
-        for name, r in answer.tensors.items():
-            data = _tensor_data(r)
-            candidate = data["candidates"][0]
-            pruning = data["pruning"] or {}
-            writer.writerow(
-                [bits, printable(name), *(data[c] for c in columns), r.metric, r.format]
-                + [candidate[c] for c in (*best, "underflow", "overflow")]
-                + [r.runner_up.format if r.runner_up else "", answer.format]
-                + [answer.by_worst.regrets[name], *(pruning.get(c, "") for c in prune)]
-            )
+    rows = [row for answer in answers.values() for row in tensor_rows(answer)]
+    writer = csv.DictWriter(stream, rows[0])
+    writer.writeheader()
+    writer.writerows({**row, "tensor": printable(row["tensor"])} for row in rows)
     return stream.getvalue()
 
 
@@ -390,7 +349,7 @@ def _print_width(console: Console, bits: int, answer: SetRecommendation) -> None
     some = next(iter(answer.tensors.values()))
     pruned = some.pruning is not None
     table = _table(
-        f"{bits} bits, by {_METRIC_NAMES[some.metric]}",
+        f"{bits} bits, by {some.metric.words}",
         *("tensor", "best", "scale", "bias*", "closed form", "fit", "sketch", "measured"),
         *("flushed", "clipped", "decided by", "runner-up"),
         *(("threshold", "sparsity") if pruned else ()),
@@ -441,15 +400,6 @@ def _print_width(console: Console, bits: int, answer: SetRecommendation) -> None
         console.print(
             Text("* the bias that makes the scale unnecessary; scale multiplies x", style="dim")
         )
-
-
-_METRIC_NAMES = {
-    Metric.relative: "mean relative error",
-    Metric.nmse: "NMSE",
-    Metric.sqnr: "SQNR in dB",
-    Metric.cosine: "cosine similarity",
-    Metric.bias: "bias of the mean magnitude",
-}
 
 
 def _regret(r: Recommendation, regret: float) -> str:

@@ -20,7 +20,7 @@ ROOT = Path(fpsim.__file__).parent
 
 # From the bottom up; a module may import those of the rows below it, and what is named beside it.
 LAYERS: list[set[str]] = [
-    {"arguments", "kernels.lanes", "kernels.exact"},
+    {"arguments", "reprs", "analysis.table", "kernels.lanes", "kernels.exact"},
     {"kernels.words"},
     {"kernels.casts", "kernels.luq", "kernels.nm", "kernels.statistics"},
     {"kernels.operate"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import scipy
 
+from fpsim import reprs
 from fpsim.analysis import error
 from fpsim.analysis.error import LN2, Metric, mills_ratio, tail_moment
 from fpsim.analysis.sketch import CELL_BITS, Sketch
@@ -116,6 +117,9 @@ class Lognormal:
         if self.ks < GOOD_KS:
             return "good"
         return "usable" if self.ks < USABLE_KS else "poor"
+
+    def _repr_html_(self) -> str:
+        return reprs.lognormal(self)
 
     # Fitting ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fpsim import reprs
 from fpsim.analysis.error import (
     Metric,
     best_scale,
@@ -25,6 +26,7 @@ from fpsim.analysis.lognormal import (
 )
 from fpsim.analysis.measure import measured_summary
 from fpsim.analysis.sketch import Sketch
+from fpsim.analysis.table import candidate_rows, columns, tensor_rows
 from fpsim.arguments import boolean, choice, integer, real, shown
 from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
@@ -187,6 +189,24 @@ class Recommendation:
         """The error of emulation, or None."""
         return self.best.measured
 
+    def table(self) -> dict[str, list[Any]]:
+        """The candidates, best first, as columns of plain data.
+
+        What pandas and polars make a frame of. Errors and shares are those of `Candidate`; what
+        was not emulated is None in ``measured``.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> table = fpsim.recommend([0.5, 1.0, 3.0, 40.0], bits=4).table()
+        >>> table["format"], table["exponent_bits"]
+        (['e3m0f', 'e2m1f', 'e1m2f'], [3, 2, 1])
+        """
+        return columns(candidate_rows(self))
+
+    def _repr_html_(self) -> str:
+        return reprs.recommendation(self)
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -241,6 +261,23 @@ class SetRecommendation:
     def format(self) -> Format:
         """The one format to pick for all: that of `by_worst`."""
         return self.by_worst.format
+
+    def table(self) -> dict[str, list[Any]]:
+        """The tensors, each with its best candidate, as columns of plain data.
+
+        What pandas and polars make a frame of, and the columns of ``fpsim recommend --csv``.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> table = fpsim.recommend({"a": [0.5, 1.0], "b": [1e-9, 1.0]}, bits=4).table()
+        >>> table["tensor"], table["format"], table["shared_format"]
+        (['a', 'b'], ['e1m2f', 'e1m2f'], ['e1m2f', 'e1m2f'])
+        """
+        return columns(tensor_rows(self))
+
+    def _repr_html_(self) -> str:
+        return reprs.set_recommendation(self)
 
 
 def recommend(

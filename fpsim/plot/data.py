@@ -1,6 +1,6 @@
 """Pictures of data: how a format covers them, how lognormal they are, what pruning does.
 
-Imports analysis, arguments, catalog, format, plot.style.
+Imports analysis, arguments, catalog, format, plot.style, reprs.
 """
 
 from __future__ import annotations
@@ -28,18 +28,12 @@ from fpsim.arguments import array, positive, real, shown
 from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.plot import style
+from fpsim.reprs import factor
 
 _Floats = NDArray[np.float64]
 
 _NOISE = 1e-14  # of sums of shares
 
-METRIC_LABELS = {
-    Metric.relative: "mean relative error",
-    Metric.nmse: "NMSE",
-    Metric.sqnr: "SQNR in dB",
-    Metric.cosine: "1 − cosine similarity",
-    Metric.bias: "|bias of the mean magnitude|",
-}
 FAMILIES: dict[str, tuple[str, str, Any]] = {
     "folded_normal": ("|normal|", style.GREEN, "--"),
     "laplace": ("|Laplace|", style.PURPLE, "-."),
@@ -131,9 +125,7 @@ def coverage(
     title = f"{sketch.nonzero:,} nonzero elements in {fmt}"
     xlabel = "|x|"
     if scale != 1:
-        exponent = style.log2(scale)
-        factor = style.power_of_two(exponent) if exponent.is_integer() else f"{scale:.5g}"
-        xlabel = f"|x| × {factor}"
+        xlabel = f"|x| × {factor(scale)}"
     style.titled(ax, title, xlabel, "share in each binade")
     style.key(ax)
     return ax
@@ -265,7 +257,7 @@ def error_by_sigma(
         ax,
         f"Splits of {bits} bits on lognormal data, each at its best scale",
         "standard deviation of log₂|x|, in binades",
-        METRIC_LABELS[metric],
+        {Metric.cosine: "1 − {}", Metric.bias: "|{}|"}.get(metric, "{}").format(metric.words),
     )
     style.key(ax)
     return ax
@@ -331,9 +323,9 @@ def fits(x: ArrayLike | Sketch, ax: Axes | None = None, *, fit: Lognormal | None
     --------
     >>> import fpsim
     >>> from fpsim import plot
-    >>> ax = plot.fits(fpsim.sample_gradients()["step119/conv3"])
+    >>> ax = plot.fits(fpsim.sample_gradients()["step119/conv5"])
     >>> ax.get_legend().get_texts()[1].get_text()
-    'lognormal, D = 0.032'
+    'lognormal, D = 0.082'
     """
     sketch = _sketched(x)
     chosen = Lognormal.fit(sketch) if fit is None else _lognormal("fit", fit)
@@ -409,7 +401,7 @@ def sparsity(
     --------
     >>> import fpsim
     >>> from fpsim import plot
-    >>> ax = plot.sparsity(fpsim.sample_gradients()["step119/conv3"], target=0.85)
+    >>> ax = plot.sparsity(fpsim.sample_gradients()["step119/conv5"], target=0.85)
     >>> ax.get_ylabel()
     'share of zeros'
     """

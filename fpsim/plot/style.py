@@ -1,6 +1,6 @@
 """What all pictures share: axes made without pyplot, one palette, axes in powers of two.
 
-Imports arguments.
+Imports arguments, reprs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fpsim.arguments import shown
+from fpsim.reprs import power_of_two
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -25,8 +26,6 @@ PALETTE = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":")  # so that colour is never all that tells two lines apart
 
 _DPI = 144
-
-_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 class Picture(Axes):
@@ -73,20 +72,6 @@ def styles() -> Iterator[dict[str, Any]]:
     """Colours with dashes, for lines to be told apart on screen and on paper; without end."""
     for colour, dash in zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), strict=False):
         yield {"color": colour, "linestyle": dash}
-
-
-def power_of_two(exponent: float) -> str:
-    """``2ᵏ``, for integers and other exponents.
-
-    Examples
-    --------
-    >>> from fpsim.plot.style import power_of_two
-    >>> power_of_two(-14)
-    '2⁻¹⁴'
-    """
-    if not float(exponent).is_integer():
-        return f"2^{exponent:g}"
-    return "2" + str(int(exponent)).translate(_SUPERSCRIPTS)
 
 
 def in_powers_of_two(ax: Axes, which: str, ticks: int = 9) -> None:

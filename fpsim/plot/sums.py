@@ -1,6 +1,6 @@
 """Picture of sums: how the error of accumulators grows with the length of a dot product.
 
-Imports accumulate, arguments, inputs, plot.style, rounding.
+Imports accumulate, arguments, inputs, plot.style, reprs, rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fpsim.arguments import array, shown
 from fpsim.catalog import parse
 from fpsim.inputs import real_array
 from fpsim.plot import style
+from fpsim.reprs import power_of_two
 from fpsim.rounding import Overflow, Rounding
 
 _Floats = NDArray[np.float64]
@@ -63,7 +64,7 @@ def accumulation(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fpsim, numpy as np
     >>> from fpsim import plot
     >>> a, b = fpsim.round(np.random.default_rng(0).normal(size=(2, 32, 256)), "float8_e4m3fn")
     >>> ax = plot.accumulation(a, b, ["bfloat16", "binary16"])
@@ -177,7 +178,7 @@ def _draw_bounds(ax: Axes, sizes: NDArray[np.int64], roundoffs: set[float]) -> N
     for u in sorted(roundoffs):
         with np.errstate(divide="ignore"):
             gamma = np.where(n * u < 1, n * u / (1 - n * u), np.nan)
-        label = f"u = {style.power_of_two(style.log2(u))}"
+        label = f"u = {power_of_two(style.log2(u))}"
         bounds = ((gamma, ":", "the bound γₙ = nu/(1 − nu)"), (np.sqrt(n) * u, "--", "√n u"))
         for bound, dash, name in bounds:
             ax.plot(n, bound, dash, color=style.GREY, linewidth=1.2, zorder=1, label=name)
