@@ -1,4 +1,4 @@
-"""The command line: ``fpsim recommend``, ``inspect``, ``formats``, ``certify``.
+"""The command line: ``fpsim recommend``, ``inspect``, ``formats``, ``certify``, ``plot``.
 
 Imports everything below; nothing imports it.
 """
@@ -35,32 +35,17 @@ from fpsim.analysis.recommend import (
 )
 from fpsim.analysis.table import candidate_row, data_row, pruning_row, tensor_rows
 from fpsim.catalog import SUFFIXES, families
+from fpsim.cli_plot import plot
+from fpsim.cli_report import Writer, html_option
+from fpsim.cli_terminal import bad_input
 from fpsim.files import TensorFiles, sample_gradients
 from fpsim.format import Format
+from fpsim.reprs import printable
 
 _WIDE = 150  # columns of a table that does not go to a terminal
 _NAME_WIDTH = 36  # columns that the name of a tensor may take before it is folded
 _LISTED_BITS = 8  # formats of up to this many bits have all their values shown
 _LONG_WORK = 2_000_000  # elements from which on a progress bar is worth showing
-
-
-class BadInput(click.ClickException):
-    """One clear line and exit code 2."""
-
-    exit_code = 2
-
-
-@contextmanager
-def _bad_input() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise BadInput(" ".join(printable(str(error)).split())) from None
-
-
-def printable(text: str) -> str:
-    """`text` with everything that could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _console() -> Console:
@@ -75,6 +60,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale that has no μ shows a question mark
+
+
+main.add_command(plot)
 
 
 # recommend ------------------------------------------------------------------------------------
@@ -136,6 +124,7 @@ class Widths(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="One row per width and tensor, as CSV.")
+@html_option
 def recommend(
     files: tuple[str, ...],
     bits: list[int],
@@ -147,6 +136,7 @@ def recommend(
     basis: str,
     as_json: bool,
     as_csv: bool,
+    html: Writer | None,
 ) -> None:
     """Which format should these tensors have?
 
@@ -158,10 +148,11 @@ def recommend(
       fpsim recommend
       fpsim recommend gradients.npz --bits 4-8 --sparsity 0.85
       fpsim recommend weights.npy --bits 8 --metric sqnr --specials fn --json
+      fpsim recommend weights.npy --html report.html
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    with _bad_input():
+    with bad_input():
         tensors: Mapping[str, Any] = TensorFiles(files) if files else sample_gradients()
         elements = tensors.sizes() if isinstance(tensors, TensorFiles) else 0
         with _progress(elements * (1 + 2 * len(bits))) as progress:
@@ -183,6 +174,8 @@ def recommend(
     else:
         source = "the embedded sample of neural gradients" if not files else "the data"
         _print_recommendation(answers, source)
+    if html is not None:
+        html(answers, files)
 
 
 @contextmanager
@@ -425,7 +418,7 @@ def inspect(fmt: str) -> None:
       fpsim inspect binary8p3se
       fpsim inspect e3m2f,bias=9,subnormals=false
     """
-    with _bad_input():
+    with bad_input():
         parsed = Format.parse(fmt)
         _print_format(parsed)
 
@@ -608,7 +601,7 @@ def certify(fmt: str, as_json: bool) -> None:
     """
     from fpsim import certify as certification
 
-    with _bad_input():
+    with bad_input():
         parsed = Format.parse(fmt)
         work = certification.comparisons()
         with _progress(work) as progress:

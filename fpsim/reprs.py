@@ -29,8 +29,19 @@ def escape(text: Any) -> str:
     >>> escape("<b>&\\x07")
     '&lt;b&gt;&amp;\\\\x07'
     """
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-    return html.escape("".join(shown))
+    return html.escape(printable(text))
+
+
+def printable(text: Any) -> str:
+    """Text on one line, with what is not printable spelled out.
+
+    Examples
+    --------
+    >>> from fpsim.reprs import printable
+    >>> printable("x\\n\\u202e")
+    'x\\\\n\\\\u202e'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def power_of_two(exponent: float) -> str:
@@ -84,8 +95,8 @@ def short(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with two decimals."""
-    return f"{100 * share:.2f} %"
+    """A share with two decimals, on one line."""
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:

@@ -36,12 +36,28 @@ LAYERS: list[set[str]] = [
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
-    {"files", "certify"},
+    {"files", "certify", "plot.style"},
+    {"plot.formats", "plot.data", "plot.choice", "plot.sums", "plot.tradeoff"},
+    {"plot"},
+    {"report", "explore"},
+    {"cli_terminal"},
+    {"cli_plot", "cli_report"},
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
 UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulate", "units")}
-OPTIONAL = ["matplotlib", "torch", "ml_dtypes", "safetensors", "hypothesis", "dask", "gmpy2"]
+OPTIONAL = [
+    "matplotlib",
+    "torch",
+    "ml_dtypes",
+    "safetensors",
+    "hypothesis",
+    "dask",
+    "gmpy2",
+    "jinja2",
+    "ipywidgets",
+    "IPython",
+]
 
 
 def modules() -> dict[str, Path]:

@@ -57,6 +57,7 @@ EVERY: dict[str, Callable[..., Axes]] = {
     "cast_error": lambda ax=None: plot.cast_error("e2m1f", ax),
     "relative_error": lambda ax=None: plot.relative_error("e2m1f", ax),
     "coverage": lambda ax=None: plot.coverage(GRADIENTS, "e4m3", ax),
+    "candidates": lambda ax=None: plot.candidates(fpsim.recommend(GRADIENTS, 4), ax),
     "error_by_sigma": lambda ax=None: plot.error_by_sigma(3, ax, sigmas=[1, 2]),
     "fits": lambda ax=None: plot.fits(GRADIENTS, ax),
     "sparsity": lambda ax=None: plot.sparsity(GRADIENTS, ax),
@@ -244,7 +245,7 @@ MODES = [*Rounding]
 RULES = [*Overflow]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(SMALL), st.sampled_from(MODES), st.sampled_from(RULES), st.data())
 def test_staircase_is_the_specification(
     fmt: str, mode: Rounding, rule: Overflow, data: st.DataObject
@@ -451,6 +452,29 @@ def test_the_best_split_is_the_thick_line(metric: str) -> None:
 def test_error_by_sigma_takes_a_fit() -> None:
     ax = plot.error_by_sigma(4, at=Lognormal(-3.0, 2 * LN2), sigmas=[1.0, 2.0])
     assert line(ax, "_at")[0] == pytest.approx([2.0])
+
+
+@pytest.mark.parametrize("metric", ["relative", "sqnr", "cosine"])
+def test_candidates_are_those_of_the_recommendation(metric: str) -> None:
+    answer = fpsim.recommend(GRADIENTS, 5, metric)
+    ax = plot.candidates(answer)
+    formats = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert formats == [str(c.format) for c in answer.candidates]
+    assert ax.yaxis_inverted()  # the best on top
+    drawn = {name: line(ax, name) for name in legend(ax)}
+    for fmt, scale, row in zip(formats, answer.table()["scale"], itertools.count(), strict=False):
+        for name, error in (
+            ("measured", fpsim.measured_error(GRADIENTS, fmt, scale, metric)),
+            ("lognormal fit", Lognormal.fit(GRADIENTS).expected_error(fmt, scale, metric)),
+        ):
+            x, y = drawn[name]
+            assert y[row] == row
+            expected = 1 - error if metric == "cosine" else error
+            if name == "lognormal fit" or row < 2:
+                assert x[row] == pytest.approx(expected, rel=1e-9)
+            else:
+                assert math.isnan(x[row])  # not emulated
+    assert ("closed form" in drawn) == (metric == "relative")
 
 
 # Fits -------------------------------------------------------------------------------------------

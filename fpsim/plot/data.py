@@ -6,14 +6,13 @@ Imports analysis, arguments, catalog, format, plot.style, reprs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim.analysis.error import LN2, Metric, best_scale, error_summary, parse_metric
+from fpsim.analysis.error import LN2, error_summary
 from fpsim.analysis.lognormal import (
     Lognormal,
     alternative_cdfs,
@@ -22,9 +21,8 @@ from fpsim.analysis.lognormal import (
     empirical_steps,
     normal_cdf,
 )
-from fpsim.analysis.recommend import splits
 from fpsim.analysis.sketch import Sketch
-from fpsim.arguments import array, positive, real, shown
+from fpsim.arguments import positive, real
 from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.plot import style
@@ -96,6 +94,8 @@ def coverage(
     """
     sketch, fmt, scale = _sketched(x), parse(fmt), positive("scale", scale)
     fmt.require_binary64()
+    if fit is not None:
+        _lognormal("fit", fit)
     summary = error_summary(sketch, fmt, scale)
     binades, shares = _histogram(sketch, scale)
     ax = style.axes(ax)
@@ -112,14 +112,15 @@ def coverage(
         ax.axvspan(max(start, first), max(stop, first), color=colour, alpha=0.12, linewidth=0)
     bottom = np.zeros(len(binades))
     for (name, part), (colour, hatch) in zip(fates.items(), _FATE_STYLES, strict=True):
-        ax.bar(binades, part, 1.0, bottom, align="edge", color=colour, hatch=hatch,
-               edgecolor="white", linewidth=0.5,
+        some = np.flatnonzero(part) if part.any() else [0]  # an entry in the legend in any case
+        ax.bar(binades[some], part[some], 1.0, bottom[some], align="edge", color=colour,
+               hatch=hatch, edgecolor="white", linewidth=0.5,
                label=f"{name}: {style.share(float(part.sum()))}")  # fmt: skip
         bottom += part
     if fit is not None:
         _draw_fit(ax, fit, scale, first, last)
     ax.set_xlim(first, last)
-    ax.set_ylim(0.0, 1.1 * ax.dataLim.y1)
+    ax.set_ylim(0.0, 1.5 * ax.dataLim.y1)  # with room for the legend
     style.in_powers_of_two(ax, "x")
     style.in_percent(ax, "y")
     title = f"{sketch.nonzero:,} nonzero elements in {fmt}"
@@ -187,114 +188,6 @@ def _lognormal_cdf(fit: Lognormal, y: _Floats) -> _Floats:
     if fit.sigma == 0:
         return np.where(y < fit.mu, 0.0, 1.0)
     return np.asarray(normal_cdf(y, fit.mu, fit.sigma), np.float64)
-
-
-# Error by sigma ---------------------------------------------------------------------------------
-
-
-def error_by_sigma(
-    bits: int,
-    ax: Axes | None = None,
-    *,
-    at: float | Lognormal | None = None,
-    metric: Metric | str = "relative",
-    specials: str = "none",
-    subnormals: bool = True,
-    sigmas: Sequence[float] | None = None,
-) -> Axes:
-    """The error of every split of N bits on lognormal data, against their spread.
-
-    Each split is at its own best scale, any positive number. Where it is the best of all, its
-    line is thick. Takes some seconds: the exact sum over each format's values at each sigma.
-
-    Parameters
-    ----------
-    bits : int
-    ax : matplotlib Axes, optional
-        None: one of its own.
-    at : float or Lognormal, optional
-        A standard deviation of log2 |x|, where the best split is marked and named.
-    metric : {'relative', 'nmse', 'sqnr', 'cosine', 'bias'}
-        See `fpsim.Metric`. Of the cosine, what it lacks to 1 is drawn; of the bias, its size.
-    specials, subnormals
-        Of the formats, as for `fpsim.recommend`.
-    sigmas : sequence of float, optional
-        Standard deviations of log2 |x|, ascending, at which the error is worked out; 33 from
-        1/4 to 16 by default.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Examples
-    --------
-    >>> from fpsim import plot
-    >>> ax = plot.error_by_sigma(4, at=2.0, sigmas=[1.0, 2.0, 4.0])
-    >>> ax.texts[0].get_text()
-    'e3m0f, 0.211'
-    """
-    every = splits(bits, specials, subnormals=subnormals)
-    metric = parse_metric(metric)
-    spread = _spread(at)
-    grid = _grid(sigmas)
-    errors = np.array([[_best(s, fmt, metric) for s in grid] for fmt in every])
-    loss = np.vectorize(metric.loss, otypes=[float])
-    best = np.argmin(loss(errors), axis=0)
-    ax = style.axes(ax, height=4.4)
-    drawn = errors if metric is Metric.sqnr else loss(errors)
-    for k, (fmt, line) in enumerate(zip(every, style.styles(), strict=False)):
-        ax.plot(grid, drawn[k], linewidth=1.3, label=str(fmt), **line)
-        ax.plot(grid, np.where(best == k, drawn[k], np.nan), color=line["color"], linewidth=5,
-                alpha=0.35, solid_capstyle="butt", label="_best")  # fmt: skip
-    if spread is not None:
-        _mark_best(ax, every, spread, metric)
-    ax.set_xscale("log", base=2)
-    if metric is not Metric.sqnr:
-        ax.set_yscale("log")
-        style.plain_numbers_on_log_axis(ax, "y", 10)
-    style.plain_numbers_on_log_axis(ax, "x", 2)
-    style.titled(
-        ax,
-        f"Splits of {bits} bits on lognormal data, each at its best scale",
-        "standard deviation of log₂|x|, in binades",
-        {Metric.cosine: "1 − {}", Metric.bias: "|{}|"}.get(metric, "{}").format(metric.words),
-    )
-    style.key(ax)
-    return ax
-
-
-def _spread(at: Any) -> float | None:
-    if at is None:
-        return None
-    return at.sigma_log2 if isinstance(at, Lognormal) else positive("at", at)
-
-
-def _grid(sigmas: Any) -> _Floats:
-    if sigmas is None:
-        return np.geomspace(0.25, 16.0, 33)
-    allowed = "give positive numbers in ascending order, two or more"
-    grid = array("sigmas", sigmas, allowed)
-    if grid.ndim != 1 or grid.size < 2 or grid.dtype.kind not in "iuf":
-        raise ValueError(f"sigmas={shown(sigmas)} is no such sequence; {allowed}")
-    grid = grid.astype(np.float64)
-    if not (np.isfinite(grid).all() and grid[0] > 0 and (np.diff(grid) > 0).all()):
-        raise ValueError(f"sigmas={shown(sigmas)} is out of range; {allowed}")
-    return grid
-
-
-def _best(sigma_log2: float, fmt: Format, metric: Metric) -> float:
-    """The metric at the best scale."""
-    return best_scale(Lognormal(0.0, sigma_log2 * LN2), fmt, metric, kind="continuous")[1]
-
-
-def _mark_best(ax: Axes, every: list[Format], spread: float, metric: Metric) -> None:
-    found = [_best(spread, fmt, metric) for fmt in every]
-    k = min(range(len(every)), key=lambda k: metric.loss(found[k]))
-    y = found[k] if metric is Metric.sqnr else metric.loss(found[k])
-    ax.axvline(spread, color=style.GREY, linewidth=1, zorder=1)
-    ax.plot([spread], [y], "o", color=style.BLACK, markersize=6, label="_at")
-    ax.annotate(f"{every[k]}, {found[k]:.3g}", (spread, y), xytext=(7, -12),
-                textcoords="offset points", fontweight="bold")  # fmt: skip
 
 
 # Fits -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Pictures of formats themselves: their values, what a cast does, and its error.
 
-Imports arguments, cast, catalog, format, rounding.
+Imports arguments, cast, catalog, format, plot.style, reprs, rounding.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fpsim.cast import round
 from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.plot import style
+from fpsim.reprs import factor
 from fpsim.rounding import (
     Overflow,
     Rounding,
@@ -442,7 +443,7 @@ def relative_error(
     names = ", ".join(str(fmt) for fmt in every) if len(every) < 4 else f"{len(every)} formats"
     what = f"Relative error of {names}, {how}"
     if scale != 1:
-        what += f", scale {scale:g}"
+        what += f", scale {factor(scale)}"
     style.titled(ax, what, "|x|", "|round(x) − x| / |x|")
     style.key(ax)
     return ax

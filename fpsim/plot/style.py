@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from fpsim.arguments import shown
-from fpsim.reprs import power_of_two
+from fpsim.reprs import power_of_two, printable
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -64,8 +64,7 @@ def titled(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 def plain(text: str) -> str:
     """`text` with nothing that matplotlib would take for mathematics, on one line."""
-    shown_ = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(shown_).replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def styles() -> Iterator[dict[str, Any]]:
@@ -112,7 +111,8 @@ def key(ax: Axes, **options: Any) -> None:
     entries = dict(zip(labels[::-1], handles[::-1], strict=True))  # the first of each name
     entries = {name: entries[name] for name in dict.fromkeys(labels)}
     if len(entries) > 1:
-        ax.legend(entries.values(), entries.keys(), frameon=False, fontsize="small", **options)
+        ax.legend(entries.values(), entries.keys(), fontsize="small", framealpha=0.8,
+                  edgecolor="none", **options)  # fmt: skip
 
 
 def log2(x: float) -> float:
