@@ -146,7 +146,9 @@ def _by_width(answers: Any) -> dict[int, SetRecommendation]:
         and answers
         and all(isinstance(answer, SetRecommendation) for answer in answers.values())
     ):
-        raise TypeError(f"answers of type {type(answers).__name__} are no recommendations; {remedy}")
+        raise TypeError(
+            f"answers of type {type(answers).__name__} are no recommendations; {remedy}"
+        )
     return dict(answers)
 
 
