@@ -13,6 +13,7 @@ from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
 from fpsim.array import FloatArray, array, result
 from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
+from fpsim.explore import explore
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
 from fpsim.gradients.luq import (
@@ -70,6 +71,7 @@ __all__ = [
     "encode",
     "expected_luq",
     "expected_nm_nmse",
+    "explore",
     "faa",
     "fma",
     "formats",

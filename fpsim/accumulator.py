@@ -1,6 +1,6 @@
 """Accumulator: how a dot product is summed, as data.
 
-Imports arguments, catalog, format, rounding, projection.
+Imports arguments, reprs, catalog, format, rounding, projection.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from fpsim import reprs
 from fpsim.arguments import Choice, boolean, choice, integer, shown
 from fpsim.catalog import parse
 from fpsim.format import Format
@@ -220,6 +221,9 @@ class Accumulator:
                 value = str(value) if isinstance(value, Choice) else value
                 words.append(f"{field.name}={value!r}")
         return f"Accumulator({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        return reprs.accumulator(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # IPython's and Hypothesis'
         printer.text(repr(self))

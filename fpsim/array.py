@@ -1,11 +1,10 @@
 """FloatArray: codes and a format, with NumPy's operators.
 
-Imports accumulate, arithmetic, cast, catalog, format, inputs, rounding.
+Imports accumulate, arithmetic, cast, catalog, format, inputs, reprs, rounding.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpsim import arithmetic
+from fpsim import arithmetic, reprs
 from fpsim.accumulate import dot, matmul
 from fpsim.accumulator import Accumulator, Order
 from fpsim.arguments import shown
@@ -238,19 +237,27 @@ class FloatArray(np.lib.mixins.NDArrayOperatorsMixin):
         return FloatArray, (self.codes, self.fmt)
 
     def __repr__(self) -> str:
-        values = np.array2string(
-            self.values.astype(np.float64), separator=", ", prefix="FloatArray("
-        )
-        return f"FloatArray({values}, fmt={self.fmt})"
+        return f"FloatArray({self._printed(prefix='FloatArray(', separator=', ')}, fmt={self.fmt})"
 
     def _repr_html_(self) -> str:
-        values = np.array2string(self.values.astype(np.float64), separator=" ")
-        return (
-            f"<table><tr><th>{html.escape(str(self.fmt))}</th><td>{self.shape}</td></tr>"
-            f"<tr><th>values</th><td><pre>{html.escape(values)}</pre></td></tr>"
-            f"<tr><th>codes</th><td><pre>{html.escape(np.array2string(self.codes))}</pre></td></tr>"
-            "</table>"
-        )
+        rows = [
+            ("format", reprs.escape(self.fmt)),
+            ("shape", reprs.escape(self.shape)),
+            ("values", f"<pre>{self._printed()}</pre>"),
+            ("codes", f"<pre>{np.array2string(self.codes)}</pre>"),
+        ]
+        return f"<div><strong>array</strong>{reprs.layout(self.fmt)}{reprs.pairs(rows)}</div>"
+
+    def _printed(self, **options: Any) -> str:
+        """The values as NumPy prints them; of a large array, only those that are shown decoded."""
+        size = np.get_printoptions()["threshold"]
+        if self.size <= size:
+            return np.array2string(self.values.astype(np.float64), **options)
+        edge = np.get_printoptions()["edgeitems"]
+        # One more than is shown, so that NumPy leaves out something, too.
+        ends = [np.r_[: min(edge + 1, n), max(n - edge, edge + 1) : n] for n in self.shape]
+        values = FloatArray(self.codes[np.ix_(*ends)], self.fmt).values.astype(np.float64)
+        return np.array2string(values, threshold=0, **options)
 
     def _codes_of(self, x: Any) -> NDArray[Any]:
         """Codes of numbers to put in: exactly, or it is an error."""

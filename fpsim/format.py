@@ -1,6 +1,6 @@
 """Format: which real numbers a floating-point format holds, and under which codes.
 
-Imports arguments (``parse`` and ``str`` reach up to the catalog when called).
+Imports arguments, reprs (``parse`` and ``str`` reach up to the catalog when called).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from fpsim import reprs
 from fpsim.arguments import Choice, boolean, choice, integer
 
 if TYPE_CHECKING:
@@ -389,6 +390,9 @@ class Format:
         from fpsim import catalog
 
         return catalog.spell(self)
+
+    def _repr_html_(self) -> str:
+        return reprs.format_(self)
 
     def __repr__(self) -> str:
         words = [str(self.exponent_bits), str(self.mantissa_bits)]

@@ -19,7 +19,7 @@ import pytest
 
 import fpsim
 import fpsim.certify
-from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, threads
+from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, plot, report, threads
 
 SENTINEL = 0xA5
 REAL = "real numbers"
@@ -571,6 +571,76 @@ row(
     error=TypeError,
     words=[r"'\x1b[31m\n'", "complex128"],
 )
+
+# Pictures and panels ----------------------------------------------------------------------------
+
+for picture in (plot.number_line, plot.relative_error):
+    row(picture, [], error=ValueError, words=["formats=[]", "at least one"])
+    row(picture, "e99", error=ValueError, words=["e99", "fpsim.formats()"])
+for picture in (plot.number_line, plot.step_function, plot.cast_error):
+    row(picture, "e4m3", ax="here", error=TypeError, words=["ax='here'", "Axes", "None"])
+    row(picture, "binary32", error=ValueError, words=["binary32", "2**32", "16 bits"])
+    for limits in ((3, 1), (1, float("nan")), (0,), 7, "ab", (1, 2, 3)):
+        row(picture, "e4m3", limits=limits, error=ValueError, words=["limits=", "smaller first"])
+row(plot.number_line, "e4m3", log=True, limits=(-1, 2), error=ValueError, words=["positive"])
+row(plot.number_line, "e4m3", log=1, error=TypeError, words=["log=1", "bool"])
+row(plot.number_line, FAR, error=ValueError, words=["leave binary64"])
+row(plot.step_function, "e4m3", rounding="up", error=ValueError, words=ROUNDINGS)
+row(plot.cast_error, "e4m3", overflow="clip", error=ValueError, words=["'clip'", "'saturate'"])
+row(plot.relative_error, "binary64", error=ValueError, words=["64 bits", "32 bits"])
+row(plot.relative_error, FAR, error=ValueError, words=[FAR, "2**1000"])
+row(plot.relative_error, "e4m3", scale=0, error=ValueError, words=["scale=0", "positive"])
+for picture in (plot.coverage, plot.fits, plot.sparsity):
+    more = ("e4m3",) if picture is plot.coverage else ()
+    row(picture, [0.0, np.nan], *more, error=ValueError, words=["2 elements", "at least one"])
+    row(picture, [1j], *more, error=TypeError, words=["complex128", REAL])
+row(plot.coverage, X, "e4m3", scale=-1.0, error=ValueError, words=["scale=-1.0", "positive"])
+row(plot.coverage, X, FAR, error=ValueError, words=["leave binary64"])
+for picture in (plot.fits, plot.sparsity):
+    row(picture, X, fit=0.5, error=TypeError, words=["fit is of type float", "Lognormal"])
+row(plot.coverage, X, "e4m3", fit=0.5, error=TypeError, words=["fit is of type float"])
+for target in (0, 1, -0.1, np.nan):
+    row(plot.sparsity, X, target=target, error=ValueError, words=["target=", "between 0 and 1"])
+row(plot.error_by_sigma, 2, error=ValueError, words=["bits=2", "3 to 16"])
+row(plot.error_by_sigma, 4, at=0, error=ValueError, words=["at=0", "positive"])
+row(plot.error_by_sigma, 4, metric="mse", error=ValueError, words=["metric='mse'", "'nmse'"])
+row(plot.error_by_sigma, 4, specials="x", error=ValueError, words=["specials='x'", "'ieee'"])
+for sigmas in ([2.0, 1.0], [0.0, 1.0], [1.0], "ab", [[1.0, 2.0]], [1.0, np.inf], [[1], [1, 2]]):
+    row(plot.error_by_sigma, 4, sigmas=sigmas, error=ValueError, words=["sigmas", "ascending"])
+row(plot.candidates, 5, error=TypeError, words=["int", "fpsim.recommend"])
+row(plot.accumulation, X, X, [], error=ValueError, words=["accumulators=[]", "at least one"])
+row(plot.accumulation, X, X, "e9", error=ValueError, words=["e9", "fpsim.formats()"])
+row(plot.accumulation, X, WIDE[:2], SUM, error=ValueError, words=["a (3,)", "b (2,)"])
+row(plot.accumulation, [], [], SUM, error=ValueError, words=["one product"])
+row(plot.accumulation, 1.0, 1.0, SUM, error=ValueError, words=["one axis"])
+row(plot.accumulation, [1j], [1.0], SUM, error=TypeError, words=["complex128", REAL])
+for lengths in ([0], [4], [2, 1], [1.5], [], 3, "a"):
+    row(plot.accumulation, X, X, SUM, lengths=lengths, error=ValueError,
+        words=["lengths=", "1 to 3"])  # fmt: skip
+for rows, error, words in (
+    (5, TypeError, ["int", "dict"]),
+    ("ab", TypeError, ["str", "dict"]),
+    ([], ValueError, ["no column 'bits'"]),
+    ([3], TypeError, ["no mapping"]),
+    ({"bits": [1]}, ValueError, ["no column 'error'", "['bits']"]),
+    ({"bits": [1], "error": []}, ValueError, ["unequal length"]),
+    ({"bits": [], "error": []}, ValueError, ["a row or more"]),
+    ({"bits": ["a"], "error": [1]}, ValueError, ["'bits'", "no finite number"]),
+    ({"bits": [1], "error": [float("inf")]}, ValueError, ["'error'", "no finite number"]),
+    ([{"bits": 1, "error": 2}, {"bits": 1}], ValueError, ["'error'", "no finite number"]),
+):
+    row(plot.pareto, rows, error=error, words=words)
+row(fpsim.explore, [1j], error=TypeError, words=["complex128", REAL])
+row(fpsim.explore, [0.0], error=ValueError, words=["no finite nonzero"])
+row(fpsim.explore, X, 2, error=ValueError, words=["bits=2", "3 to 16"])
+row(fpsim.explore, X, 8.0, error=TypeError, words=["bits=8.0", "integer"])
+row(fpsim.explore, X, specials="x", error=ValueError, words=["specials='x'", "'ieee'"])
+ONE_SET = fpsim.recommend({"a": X}, 4)
+row(report.page, fpsim.recommend(X, 4), error=TypeError, words=["without a name", "mapping"])
+row(report.page, {}, error=TypeError, words=["type dict", "fpsim.recommend"])
+row(report.page, {4: X}, error=TypeError, words=["type dict", "fpsim.recommend"])
+row(report.page, ONE_SET, pictures=-1, error=ValueError, words=["pictures=-1", "0 or more"])
+row(report.page, ONE_SET, pictures=True, error=TypeError, words=["pictures=True", "integer"])
 
 # certify ----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ ROOT = Path(fpsim.__file__).parent
 
 # From the bottom up; a module may import those of the rows below it, and what is named beside it.
 LAYERS: list[set[str]] = [
-    {"arguments", "kernels.lanes", "kernels.exact"},
+    {"arguments", "reprs", "analysis.table", "kernels.lanes", "kernels.exact"},
     {"kernels.words"},
     {"kernels.casts", "kernels.luq", "kernels.nm", "kernels.statistics"},
     {"kernels.operate"},
@@ -36,14 +36,29 @@ LAYERS: list[set[str]] = [
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
-    {"files", "certify"},
+    {"files", "certify", "plot.style"},
+    {"plot.formats", "plot.data", "plot.choice", "plot.sums", "plot.tradeoff"},
+    {"plot"},
+    {"report", "explore"},
     {"cli.terminal"},
+    {"cli.plot", "cli.report"},
     {"cli.recommend", "cli.describe", "cli.certify"},
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
 UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulator", "units")}
-OPTIONAL = ["matplotlib", "torch", "ml_dtypes", "safetensors", "hypothesis", "dask", "gmpy2"]
+OPTIONAL = [
+    "matplotlib",
+    "torch",
+    "ml_dtypes",
+    "safetensors",
+    "hypothesis",
+    "dask",
+    "gmpy2",
+    "jinja2",
+    "ipywidgets",
+    "IPython",
+]
 
 
 def modules() -> dict[str, Path]:

@@ -42,6 +42,17 @@ class Metric(StrEnum):
     cosine = "cosine"  # cosine similarity of q and x: 1 is perfect
     bias = "bias"  # mean of q over mean of x, less 1: negative where magnitudes shrink
 
+    @property
+    def words(self) -> str:
+        """What a title or a column says for it."""
+        return {
+            "relative": "mean relative error",
+            "nmse": "NMSE",
+            "sqnr": "SQNR in dB",
+            "cosine": "cosine similarity",
+            "bias": "bias of the mean magnitude",
+        }[self.value]
+
     def loss(self, value: float) -> float:
         """`value` of this metric as a number that is smaller where the format is better.
 

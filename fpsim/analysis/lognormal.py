@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import scipy
 
+from fpsim import reprs
 from fpsim.analysis import error
 from fpsim.analysis.error import LN2, Metric, mills_ratio, tail_moment
 from fpsim.analysis.sketch import CELL_BITS, Sketch
@@ -117,6 +118,9 @@ class Lognormal:
             return "good"
         return "usable" if self.ks < USABLE_KS else "poor"
 
+    def _repr_html_(self) -> str:
+        return reprs.lognormal(self)
+
     # Fitting ----------------------------------------------------------------------------
 
     @classmethod
@@ -205,13 +209,13 @@ class Lognormal:
         if truncated_below is not None:
             return _fit_truncated(sketch, truncated_below)
         mu, sigma = _log_moments(sketch)
-        y, shares = _empirical_steps(sketch)
+        y, shares = empirical_steps(sketch)
         return cls(
             mu,
             sigma,
             zero_fraction=sketch.zeros / (sketch.zeros + sketch.nonzero),
             count=sketch.nonzero,
-            ks=_distance(shares, _normal_cdf(y, mu, sigma)) if sigma else 0.0,
+            ks=_distance(shares, normal_cdf(y, mu, sigma)) if sigma else 0.0,
             alternatives=_alternatives(sketch, y, shares),
         )
 
@@ -587,9 +591,9 @@ def _fit_truncated(sketch: Sketch, threshold: float) -> Lognormal:
     if deviation == 0:
         return Lognormal(mean, 0.0, zero_fraction=zeros, count=above.nonzero, ks=0.0)
     mu, sigma = _truncated_parameters(mean - math.log(edge), deviation, edge)
-    y, shares = _empirical_steps(above)
-    below = _normal_cdf(np.array([math.log(edge)]), mu, sigma)
-    cdf = (_normal_cdf(y, mu, sigma) - below) / (1 - below)
+    y, shares = empirical_steps(above)
+    below = normal_cdf(np.array([math.log(edge)]), mu, sigma)
+    cdf = (normal_cdf(y, mu, sigma) - below) / (1 - below)
     ks = _distance(shares, np.maximum(cdf, 0.0))
     return Lognormal(mu, sigma, zero_fraction=zeros, count=above.nonzero, ks=ks)
 
@@ -636,10 +640,10 @@ def _fit_censored(sketch: Sketch, threshold: float, structural_zeros: bool) -> L
     below, (mu, sigma) = _attribute(
         given, above.nonzero, least, most, float(ln_edge[0]), structural_zeros
     )
-    y, shares = _empirical_steps(above)
+    y, shares = empirical_steps(above)
     total = above.nonzero + below
     shares = np.concatenate([[below], below + shares * above.nonzero]) / total
-    ks = _distance(shares, _normal_cdf(np.concatenate([ln_edge, y]), mu, sigma))
+    ks = _distance(shares, normal_cdf(np.concatenate([ln_edge, y]), mu, sigma))
     zeros = (elements - total) / elements
     return Lognormal(mu, sigma, zero_fraction=zeros, count=above.nonzero, ks=ks)
 
@@ -669,7 +673,7 @@ def _fit_quantized(sketch: Sketch, fmt: Format, scale: float, structural_zeros: 
     total = below + sketch.nonzero
     after = (below + np.cumsum(counts)) / total
     shares = np.concatenate([after - counts / total, after])
-    ks = _distance(shares, _normal_cdf(np.concatenate([low, high]), mu, sigma))
+    ks = _distance(shares, normal_cdf(np.concatenate([low, high]), mu, sigma))
     zeros = (elements - total) / elements
     return Lognormal(mu, sigma, zero_fraction=zeros, count=sketch.nonzero, ks=ks)
 
@@ -832,7 +836,7 @@ def _interval_mass(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
 # Kolmogorov-Smirnov distances -------------------------------------------------------------------
 
 
-def _empirical_steps(sketch: Sketch) -> tuple[Floats, Floats]:
+def empirical_steps(sketch: Sketch) -> tuple[Floats, Floats]:
     """Points in ln x and the share of the nonzero elements up to there.
 
     The points are the cells' edges; where all elements of a cell are equal (point masses,
@@ -856,19 +860,28 @@ def _distance(shares: Floats, cdf: Floats) -> float:
     return float(np.max(np.abs(shares - cdf)))
 
 
-def _normal_cdf(y: Floats, mu: float, sigma: float) -> Any:
+def normal_cdf(y: Floats, mu: float, sigma: float) -> Any:
     return scipy.special.ndtr((y - mu) / sigma)
 
 
-def _alternatives(sketch: Sketch, y: Floats, shares: Floats) -> dict[str, float]:
-    """Distances of other families on |x|, each fitted to it by its moments or its median."""
+def alternative_cdfs(sketch: Sketch, y: Floats) -> dict[str, Floats]:
+    """Other families on |x|, each fitted to it by its moments or its median, at y = ln |x|.
+
+    Examples
+    --------
+    >>> import fpsim, math
+    >>> from fpsim.analysis.lognormal import alternative_cdfs
+    >>> cdfs = alternative_cdfs(fpsim.Sketch.of([1.0, 2.0, 4.0]), math.log(2.0))
+    >>> round(float(cdfs["cauchy"]), 3)  # the median
+    0.5
+    """
     # Magnitudes over 2**reference are below 2: what underflows does not count beside the largest.
     reference = int(sketch.exponents[-1])
-    x = np.exp(y - reference * LN2)
     mean = sketch.power_sums(1, reference).sum() / sketch.nonzero
     rms = math.sqrt(sketch.power_sums(2, reference).sum() / sketch.nonzero)
     ln_median = _log_median(sketch)
     with np.errstate(over="ignore"):
+        x = np.exp(y - reference * LN2)
         over_median = np.exp(y - ln_median)
     ln_x = sketch.exponents * LN2 + np.log(sketch.means)
     spread = float(np.average(np.abs(ln_x - ln_median), weights=sketch.counts))
@@ -881,6 +894,12 @@ def _alternatives(sketch: Sketch, y: Floats, shares: Floats) -> dict[str, float]
     if spread > 0:
         tail = 0.5 * np.exp(-np.abs(y - ln_median) / spread)
         cdfs["log_laplace"] = np.where(y < ln_median, tail, 1 - tail)
+    return cdfs
+
+
+def _alternatives(sketch: Sketch, y: Floats, shares: Floats) -> dict[str, float]:
+    """Distances of other families on |x|."""
+    cdfs = alternative_cdfs(sketch, y)
     return {name: _distance(shares, cdf) for name, cdf in cdfs.items()}
 
 

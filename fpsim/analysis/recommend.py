@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fpsim import reprs
 from fpsim.analysis.error import (
     Metric,
     best_scale,
@@ -25,11 +26,13 @@ from fpsim.analysis.lognormal import (
 )
 from fpsim.analysis.measure import measured_summary
 from fpsim.analysis.sketch import Sketch
+from fpsim.analysis.table import candidate_rows, columns, tensor_rows
 from fpsim.arguments import boolean, choice, integer, real, shown
 from fpsim.format import Format
 from fpsim.rounding import Overflow, parse_overflow
 
 MIN_BITS, MAX_BITS = 3, 16
+_WIDTHS = f"give widths from {MIN_BITS} to {MAX_BITS}"
 # Metrics that the few largest elements decide, of which a fit to the bulk says little.
 _OF_THE_LARGEST = (Metric.nmse, Metric.sqnr, Metric.cosine)
 _EMULATED = 2  # how many of the best candidates are emulated
@@ -186,6 +189,24 @@ class Recommendation:
         """The error of emulation, or None."""
         return self.best.measured
 
+    def table(self) -> dict[str, list[Any]]:
+        """The candidates, best first, as columns of plain data.
+
+        What pandas and polars make a frame of. Errors and shares are those of `Candidate`; what
+        was not emulated is None in ``measured``.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> table = fpsim.recommend([0.5, 1.0, 3.0, 40.0], bits=4).table()
+        >>> table["format"], table["exponent_bits"]
+        (['e3m0f', 'e2m1f', 'e1m2f'], [3, 2, 1])
+        """
+        return columns(candidate_rows(self))
+
+    def _repr_html_(self) -> str:
+        return reprs.recommendation(self)
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -240,6 +261,23 @@ class SetRecommendation:
     def format(self) -> Format:
         """The one format to pick for all: that of `by_worst`."""
         return self.by_worst.format
+
+    def table(self) -> dict[str, list[Any]]:
+        """The tensors, each with its best candidate, as columns of plain data.
+
+        What pandas and polars make a frame of, and the columns of ``fpsim recommend --csv``.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> table = fpsim.recommend({"a": [0.5, 1.0], "b": [1e-9, 1.0]}, bits=4).table()
+        >>> table["tensor"], table["format"], table["shared_format"]
+        (['a', 'b'], ['e1m2f', 'e1m2f'], ['e1m2f', 'e1m2f'])
+        """
+        return columns(tensor_rows(self))
+
+    def _repr_html_(self) -> str:
+        return reprs.set_recommendation(self)
 
 
 def recommend(
@@ -301,12 +339,11 @@ def recommend(
     >>> str(best.format), best.scale, f"{best.expected:.3f} {best.measured:.3f}"
     ('e4m1f', 2097152.0, '0.093 0.094')
     """
-    remedy = f"give widths from {MIN_BITS} to {MAX_BITS}"
     several = isinstance(bits, Iterable) and not (isinstance(bits, np.ndarray) and bits.ndim == 0)
     widths = bits if several else [bits]
     plans = [
         _Plan(
-            bits=integer("bits", width, MIN_BITS, MAX_BITS, remedy),
+            bits=integer("bits", width, MIN_BITS, MAX_BITS, _WIDTHS),
             metric=parse_metric(metric),
             scale=choice("scale", scale, Scale),
             specials=_validated_specials(specials),
@@ -319,7 +356,7 @@ def recommend(
         for width in widths
     ]
     if not plans:
-        raise ValueError(f"bits={shown(bits)} names no width; {remedy}")
+        raise ValueError(f"bits={shown(bits)} names no width; {_WIDTHS}")
     for plan in plans:
         plan.formats()  # settles that there are candidates before any data are read
     report = progress if progress is not None else _no_progress
@@ -352,32 +389,55 @@ class _Plan:
     basis: Basis
 
     def formats(self) -> list[Format]:
-        """Every split that leaves a nonzero value, within binary64."""
-        found = []
-        for exponent_bits in range(1, self.bits - self.signed + 1):
-            parameters = dict(SPECIALS[self.specials])
-            if self.specials == "p3109":
-                parameters["bias"] = 1 << (exponent_bits - 1)
-                if not self.signed:
-                    parameters["nans"] = "all_ones"
-            try:
-                fmt = Format(
-                    exponent_bits,
-                    self.bits - self.signed - exponent_bits,
-                    signed=self.signed,
-                    subnormals=self.subnormals,
-                    **parameters,
-                )
-                fmt.require_binary64()
-            except ValueError:
-                continue  # no code for a nonzero finite value, or values past binary64
-            found.append(fmt)
-        if not found:
-            raise ValueError(
-                f"bits={self.bits} with specials={self.specials!r}, subnormals={self.subnormals} "
-                "and signed={self.signed} leaves no format; give more bits, or specials='none'"
+        return splits(self.bits, self.specials, subnormals=self.subnormals, signed=self.signed)
+
+
+def splits(
+    bits: int, specials: str = "none", *, subnormals: bool = True, signed: bool = True
+) -> list[Format]:
+    """Every split of N bits that leaves a nonzero value within binary64.
+
+    Parameters
+    ----------
+    bits : int
+    specials : {'none', 'fn', 'ieee', 'p3109'}
+    subnormals, signed : bool
+        As for `recommend`.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.recommend import splits
+    >>> [str(fmt) for fmt in splits(4)]
+    ['e1m2f', 'e2m1f', 'e3m0f']
+    """
+    bits = integer("bits", bits, MIN_BITS, MAX_BITS, _WIDTHS)
+    specials = _validated_specials(specials)
+    subnormals, signed = boolean("subnormals", subnormals), boolean("signed", signed)
+    found = []
+    for exponent_bits in range(1, bits - signed + 1):
+        parameters = dict(SPECIALS[specials])
+        if specials == "p3109":
+            parameters["bias"] = 1 << (exponent_bits - 1)
+            if not signed:
+                parameters["nans"] = "all_ones"
+        try:
+            fmt = Format(
+                exponent_bits,
+                bits - signed - exponent_bits,
+                signed=signed,
+                subnormals=subnormals,
+                **parameters,
             )
-        return found
+            fmt.require_binary64()
+        except ValueError:
+            continue  # no code for a nonzero finite value, or values past binary64
+        found.append(fmt)
+    if not found:
+        raise ValueError(
+            f"bits={bits} with specials={specials!r}, subnormals={subnormals} "
+            f"and signed={signed} leaves no format; give more bits, or specials='none'"
+        )
+    return found
 
 
 def _validated_specials(specials: Any) -> str:

@@ -11,7 +11,7 @@ import sys
 import click
 
 import fpsim
-from fpsim.cli import certify, describe, recommend
+from fpsim.cli import certify, describe, plot, recommend
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +23,11 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a locale that has no μ shows a question mark
 
 
-for command in (recommend.recommend, describe.inspect, describe.formats, certify.certify):
+for command in (
+    recommend.recommend,
+    describe.inspect,
+    describe.formats,
+    certify.certify,
+    plot.plot,
+):
     main.add_command(command)

@@ -13,8 +13,9 @@ from rich.text import Text
 
 import fpsim
 from fpsim.catalog import SUFFIXES, families
-from fpsim.cli.terminal import bad_input, format_data, output, printable, titled_table
+from fpsim.cli.terminal import bad_input, format_data, output, titled_table
 from fpsim.format import Format
+from fpsim.reprs import printable
 
 _LISTED_BITS = 8  # formats of up to this many bits have all their values shown
 

@@ -25,17 +25,19 @@ from fpsim.analysis.recommend import (
     Scale,
     SetRecommendation,
 )
+from fpsim.analysis.table import candidate_row, data_row, pruning_row, tensor_rows
+from fpsim.cli.report import Writer, html_option
 from fpsim.cli.terminal import (
     bad_input,
     format_data,
     output,
-    printable,
     progress_bar,
     short,
     strict,
     titled_table,
 )
 from fpsim.files import TensorFiles, sample_gradients
+from fpsim.reprs import printable
 
 
 class Widths(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.5 on
@@ -94,6 +96,7 @@ class Widths(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="One row per width and tensor, as CSV.")
+@html_option
 def recommend(
     files: tuple[str, ...],
     bits: list[int],
@@ -105,6 +108,7 @@ def recommend(
     basis: str,
     as_json: bool,
     as_csv: bool,
+    html: Writer | None,
 ) -> None:
     """Which format should these tensors have?
 
@@ -116,6 +120,7 @@ def recommend(
       fpsim recommend
       fpsim recommend gradients.npz --bits 4-8 --sparsity 0.85
       fpsim recommend weights.npy --bits 8 --metric sqnr --specials fn --json
+      fpsim recommend weights.npy --html report.html
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -141,47 +146,23 @@ def recommend(
     else:
         source = "the embedded sample of neural gradients" if not files else "the data"
         _print_recommendation(answers, source)
+    if html is not None:
+        html(answers, files)
 
 
 def _candidate_data(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "format": format_data(candidate.format),
-        "scale": candidate.scale,
-        "bias_without_scale": candidate.bias,
-        "closed_form": candidate.closed_form,
-        "fit": candidate.fit,
-        "sketch": candidate.sketch,
-        "measured": candidate.measured,
-        "underflow": candidate.underflow,
-        "overflow": candidate.overflow,
-    }
+    return {"format": format_data(candidate.format), **candidate_row(candidate)}
 
 
 def _tensor_data(r: Recommendation) -> dict[str, Any]:
     pruning = r.pruning
     return {
-        "count": r.sketch.size,
-        "zeros": r.sketch.zeros,
-        "nans": r.sketch.nans,
-        "infinities": r.sketch.infinities,
-        "smallest": r.sketch.smallest,
-        "largest": r.sketch.largest,
-        "mu": r.fit.mu,
-        "sigma": r.fit.sigma,
-        "sigma_log2": r.fit.sigma_log2,
-        "ks": r.fit.ks,
+        **data_row(r),
         "ks_alternatives": dict(r.fit.alternatives),
-        "basis": str(r.basis),
         "candidates": [_candidate_data(c) for c in r.candidates],
         "pruning": None
         if pruning is None
-        else {
-            "target": pruning.target,
-            "threshold": pruning.threshold,
-            "expected": pruning.expected,
-            "actual": pruning.actual,
-            "basis": str(pruning.basis),
-        },
+        else {**pruning_row(pruning), "basis": str(pruning.basis)},
         "notes": list(r.notes),
     }
 
@@ -218,26 +199,10 @@ def _as_data(answers: dict[int, SetRecommendation]) -> dict[str, Any]:
 
 def _as_csv(answers: dict[int, SetRecommendation]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream)
-    columns = ["count", "zeros", "nans", "infinities", "mu", "sigma", "sigma_log2", "ks", "basis"]
-    best = ["scale", "bias_without_scale", "closed_form", "fit", "sketch", "measured"]
-    prune = ["threshold", "expected", "actual"]
-    writer.writerow(
-        ["bits", "tensor", *columns, "metric", "format", *best, "underflow", "overflow"]
-        + ["runner_up", "shared_format", "shared_regret"]
-        + [f"pruning_{name}" for name in prune]
-    )
-    for bits, answer in answers.items():
-        for name, r in answer.tensors.items():
-            data = _tensor_data(r)
-            candidate = data["candidates"][0]
-            pruning = data["pruning"] or {}
-            writer.writerow(
-                [bits, printable(name), *(data[c] for c in columns), r.metric, r.format]
-                + [candidate[c] for c in (*best, "underflow", "overflow")]
-                + [r.runner_up.format if r.runner_up else "", answer.format]
-                + [answer.by_worst.regrets[name], *(pruning.get(c, "") for c in prune)]
-            )
+    rows = [row for answer in answers.values() for row in tensor_rows(answer)]
+    writer = csv.DictWriter(stream, rows[0])
+    writer.writeheader()
+    writer.writerows({**row, "tensor": printable(row["tensor"])} for row in rows)
     return stream.getvalue()
 
 
@@ -290,7 +255,7 @@ def _print_width(console: Console, bits: int, answer: SetRecommendation) -> None
     some = next(iter(answer.tensors.values()))
     pruned = some.pruning is not None
     table = titled_table(
-        f"{bits} bits, by {_METRIC_NAMES[some.metric]}",
+        f"{bits} bits, by {some.metric.words}",
         *("tensor", "best", "scale", "bias*", "closed form", "fit", "sketch", "measured"),
         *("flushed", "clipped", "decided by", "runner-up"),
         *(("threshold", "sparsity") if pruned else ()),
@@ -341,15 +306,6 @@ def _print_width(console: Console, bits: int, answer: SetRecommendation) -> None
         console.print(
             Text("* the bias that makes the scale unnecessary; scale multiplies x", style="dim")
         )
-
-
-_METRIC_NAMES = {
-    Metric.relative: "mean relative error",
-    Metric.nmse: "NMSE",
-    Metric.sqnr: "SQNR in dB",
-    Metric.cosine: "cosine similarity",
-    Metric.bias: "bias of the mean magnitude",
-}
 
 
 def _regret(r: Recommendation, regret: float) -> str:

@@ -1,6 +1,6 @@
 """What every command needs of a terminal: errors, tables, progress, and plain data for JSON.
 
-Imports format.
+Imports format, reprs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fpsim.format import Format
+from fpsim.reprs import printable
 
 _WIDE = 150  # columns of a table that does not go to a terminal
 _NAME_WIDTH = 36  # columns that the name of a tensor may take before it is folded
@@ -36,11 +37,6 @@ def bad_input() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError) as error:
         raise BadInput(" ".join(printable(str(error)).split())) from None
-
-
-def printable(text: str) -> str:
-    """`text` with everything that could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def output() -> Console:
