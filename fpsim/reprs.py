@@ -146,7 +146,10 @@ def layout(fmt: Any) -> str:
                 f'text-align:center;font-family:monospace">{letter}</td>'
             )
         if width:
-            names.append(f'<span style="{style};padding:0 4px">{letter}</span> {width} {name}')
+            names.append(
+                f'<span style="white-space:nowrap"><span style="{style};padding:0 4px">{letter}'
+                f"</span> {width} {name}</span>"
+            )
     return (
         '<table style="border-collapse:collapse;margin:4px 0">'
         f"<tr>{''.join(bits)}</tr></table>"

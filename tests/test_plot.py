@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,19 @@ def test_names_are_shown_as_they_are() -> None:
     (text,) = ax.texts
     ax.figure.canvas.draw()
     assert text._preprocess_math(text.get_text()) == (r"$x_1$\n<b>", False)
+
+
+def test_pictures_of_the_docs_are_there() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    text = (docs / "plots.md").read_text() + (docs / "report.md").read_text()
+    named = set(re.findall(r"images/([\w-]+\.png)", text))
+    script = (docs / "pictures.py").read_text()
+    drawn = {f"plot-{name}.png" for name in re.findall(r'^    "([\w-]+)": ', script, re.M)}
+    assert named == drawn | {"explore.png", "report.png", "report-phone.png"}
+    for name in named:
+        assert (docs / "images" / name).stat().st_size > 5000
+    for function in plot.__all__:
+        assert f"`plot.{function}`" in text
 
 
 # Number lines -----------------------------------------------------------------------------------

@@ -313,7 +313,7 @@ def data(tmp_path: Path) -> dict[str, str]:
 
 COMMANDS = {
     "numberline e4m3": "The values of e4m3",
-    "number-line e2m1f e3m0f --limits 0 8": "The values of e2m1f, e3m0f",
+    "number-line e2m1f e3m0f --limits 0 8": "The values of 2 formats",
     "number_line e2m1f --log": "The positive values of e2m1f",
     "step-function e2m1f --rounding toward_zero --overflow saturate": "toward zero",
     "cast-error e2m1f --limits -1 1": "Error of rounding to e2m1f",

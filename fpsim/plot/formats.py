@@ -105,7 +105,7 @@ def number_line(
         style.in_powers_of_two(ax, "x")
     elif len(every) == 1 and marks <= _WHOLE:
         _label_values(ax, values[0][(values[0] >= low) & (values[0] <= high)])
-    names = ", ".join(str(fmt) for fmt in every) if len(every) < 4 else f"{len(every)} formats"
+    names = str(every[0]) if len(every) == 1 else f"{len(every)} formats"
     what = "positive value" if log else "value"
     style.titled(ax, f"The {what}s of {names}", f"{what}", "")
     style.key(ax, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderpad=0.0)
