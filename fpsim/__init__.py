@@ -30,6 +30,7 @@ from fpsim.gradients.nm import (
     nm_unpack,
     nm_variance,
 )
+from fpsim.gradients.pruning import Pruned, Pruning, prune
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
 from fpsim.threads import get_num_threads, set_num_threads
@@ -50,6 +51,8 @@ __all__ = [
     "Order",
     "Overflow",
     "PackedNM",
+    "Pruned",
+    "Pruning",
     "Recommendation",
     "Rounding",
     "SetRecommendation",
@@ -80,6 +83,7 @@ __all__ = [
     "nm_unpack",
     "nm_variance",
     "pack",
+    "prune",
     "recommend",
     "result",
     "round",
