@@ -5,6 +5,7 @@ from fpsim.accumulate import Accumulator, Order, dot, matmul
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
+from fpsim.analysis.pruning import PruningExpectation, expected_pruning
 from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
 from fpsim.analysis.sketch import Sketch
 from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
@@ -13,6 +14,13 @@ from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
+from fpsim.gradients.allocation import (
+    Allocation,
+    LayerSparsity,
+    SparsityAllocation,
+    Weighting,
+    allocate_sparsity,
+)
 from fpsim.gradients.dither import Dithered, dither, dither_encode
 from fpsim.gradients.luq import (
     HindsightMax,
@@ -40,11 +48,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accumulator",
+    "Allocation",
     "Dithered",
     "Flag",
     "FloatArray",
     "Format",
     "HindsightMax",
+    "LayerSparsity",
     "Lognormal",
     "Luq",
     "LuqExpectation",
@@ -55,13 +65,17 @@ __all__ = [
     "PackedNM",
     "Pruned",
     "Pruning",
+    "PruningExpectation",
     "Recommendation",
     "Rounding",
     "SetRecommendation",
     "Sketch",
+    "SparsityAllocation",
     "Stochastic",
     "Stream",
+    "Weighting",
     "add",
+    "allocate_sparsity",
     "array",
     "count_flags",
     "decode",
@@ -72,6 +86,7 @@ __all__ = [
     "encode",
     "expected_luq",
     "expected_nm_nmse",
+    "expected_pruning",
     "faa",
     "fma",
     "formats",

@@ -42,8 +42,14 @@ LAYERS: list[set[str]] = [
     {"units", "array"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
-    {"analysis.measure", "gradients.nonfinite"},
-    {"gradients.dither", "gradients.luq", "gradients.nm", "gradients.pruning"},
+    {"analysis.measure", "analysis.pruning", "gradients.nonfinite"},
+    {
+        "gradients.allocation",
+        "gradients.dither",
+        "gradients.luq",
+        "gradients.nm",
+        "gradients.pruning",
+    },
     {"analysis.recommend"},
     {"files", "certify"},
     {"cli"},
@@ -275,13 +281,16 @@ def test_public_names_are_explained(name: str, thing: object) -> None:
 
 # Enumerations and plain results explain themselves by their members.
 WITHOUT_EXAMPLE = {
+    "Allocation",
     "Dithered",
+    "LayerSparsity",
     "Flag",
     "Luq",
     "LuqExpectation",
     "PackedNM",
     "Pruned",
     "Pruning",
+    "PruningExpectation",
     "Metric",
     "NaNs",
     "Order",
@@ -289,6 +298,8 @@ WITHOUT_EXAMPLE = {
     "Recommendation",
     "Rounding",
     "SetRecommendation",
+    "SparsityAllocation",
+    "Weighting",
     "spec",
 }
 

@@ -283,7 +283,7 @@ def _check_range(largest: float, step: float, fmt: Format, name: str, bits: int 
             f"{multiple} does not fit {bits} bits with sign; give bits={multiple.bit_length() + 1} "
             "or more (32 at most), or a larger step"
         )
-    if multiple * Fraction(step) >= fmt.max + Fraction(fmt.ulp(float(fmt.max))) / 2:
+    if multiple * Fraction(step) >= Fraction(fmt.max) + Fraction(fmt.ulp(float(fmt.max))) / 2:
         raise ValueError(
             f"{name}={step:.6g}: x has the magnitude {largest:.6g}, whose upper multiple leaves "
             f"the range of x's dtype {fmt} (up to {float(fmt.max):.6g}); scale x, or convert it to "
