@@ -2,6 +2,7 @@
 
 from fpsim import spec
 from fpsim.accumulate import Accumulator, Order, dot, matmul
+from fpsim.analysis.dither import DitherExpectation, expected_dither
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accumulator",
     "Allocation",
+    "DitherExpectation",
     "Dithered",
     "Flag",
     "FloatArray",
@@ -84,6 +86,7 @@ __all__ = [
     "divide",
     "dot",
     "encode",
+    "expected_dither",
     "expected_luq",
     "expected_nm_nmse",
     "expected_pruning",

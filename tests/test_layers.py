@@ -282,6 +282,7 @@ def test_public_names_are_explained(name: str, thing: object) -> None:
 # Enumerations and plain results explain themselves by their members.
 WITHOUT_EXAMPLE = {
     "Allocation",
+    "DitherExpectation",
     "Dithered",
     "LayerSparsity",
     "Flag",

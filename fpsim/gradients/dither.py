@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim import kernels
-from fpsim.arguments import boolean, choice, integer, positive, shown
+from fpsim.analysis.dither import one_of_step_and_scale
+from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
 from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
@@ -217,18 +218,6 @@ def _dither(
         sparsity=zeros / counted if counted else math.nan,
         nonfinite=bad,
     )
-
-
-def one_of_step_and_scale(step: Any, scale: Any) -> tuple[float | None, float | None]:
-    """Both, checked; exactly one of them is given."""
-    if (step is None) == (scale is None):
-        raise ValueError(
-            f"step={shown(step)} and scale={shown(scale)}: give one of them; a step is absolute, "
-            "a scale times the standard deviation"
-        )
-    if step is not None:
-        return positive("step", step), None
-    return None, positive("scale", scale)
 
 
 def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count: int) -> float:
