@@ -16,6 +16,7 @@ import scipy
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.pruning import (
     checked_source,
+    exponential,
     log_mean_square,
     nmse_of_cosine,
     one_target,
@@ -158,14 +159,16 @@ def allocate_sparsity(
         thresholds = _with_total(
             layers,
             target,
-            lambda t: {name: threshold_for_nmse(fit, _exp(t), k) for name, fit in layers.items()},
+            lambda t: {
+                name: threshold_for_nmse(fit, exponential(t), k) for name, fit in layers.items()
+            },
         )
     else:
         rms = dict.fromkeys(layers, 0.0)
         if weights is Weighting.normalised:
             rms = {name: log_mean_square(fit, k) / 2 for name, fit in layers.items()}
         thresholds = _with_total(
-            layers, target, lambda t: {name: _exp(t + rms[name]) for name in layers}
+            layers, target, lambda t: {name: exponential(t + rms[name]) for name in layers}
         )
     return _allocation(layers, thresholds, k)
 
@@ -271,10 +274,6 @@ def _with_total(
     while excess(low) > 0:
         low, high, stride = low - stride, low, 2 * stride
     return at(scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 709 else math.inf
 
 
 def _allocation(
