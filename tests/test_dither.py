@@ -89,9 +89,10 @@ def test_where_the_upper_half_of_the_word_does_not_decide(dtype: Any, step: floa
     near = ((place % 5 + words.astype(np.float64) / 2.0**64) * step).astype(dtype)
     x = np.nextafter(near, near * (place % 3 - 1).astype(dtype)).astype(dtype)
     x = np.where(place % 2, x, -x)
-    got = fpsim.dither(x, step, rng=11)
-    codes = fpsim.dither_encode(x, step, rng=11).codes
-    for v, w, y, code in zip(x, map(int, words), got, codes, strict=True):
+    got, codes = fpsim.dither(x, step, rng=11, full=True), fpsim.dither_encode(x, step, rng=11)
+    assert got.sparsity == np.mean(got.values == 0) > 0.05
+    assert codes.sparsity == np.mean(codes.codes == 0)
+    for v, w, y, code in zip(x, map(int, words), got.values, codes.codes, strict=True):
         assert Fraction(float(y)) == rounded(v, step, w, dtype)
         assert code == multiple(v, step, w)
 

@@ -63,10 +63,11 @@ def test_where_the_upper_half_of_the_word_does_not_decide(dtype: Any, threshold:
     near = (words.astype(np.float64) / 2.0**64 * threshold).astype(dtype)
     x = np.nextafter(near, near * ((np.arange(3000) % 3) - 1).astype(dtype)).astype(dtype)
     x = np.where(np.arange(3000) % 2, x, -x)
-    got = fpsim.prune(x, threshold, rng=11)
+    got = fpsim.prune(x, threshold, rng=11, full=True)
     expected = [pruned(float(v), threshold, int(w)) for v, w in zip(x, words, strict=True)]
-    assert [Fraction(float(v)) for v in got] == expected
-    assert len(set(got.tolist())) >= 3
+    assert [Fraction(float(v)) for v in got.values] == expected
+    assert got.sparsity == expected.count(0) / 3000
+    assert len(set(got.values.tolist())) >= 3
 
 
 @pytest.mark.parametrize("width", [32, 64])

@@ -19,7 +19,6 @@ from fpsim.analysis.pruning import (
     exponential,
     log_mean_square,
     nmse_of_cosine,
-    one_target,
     pruned_share,
     pruning_nmse,
     threshold_for_nmse,
@@ -147,7 +146,7 @@ def allocate_sparsity(
     how = choice("rule", rule, Allocation)
     weights = choice("weighting", weighting, Weighting)
     layers = _checked_layers(fits)
-    _, target = one_target(sparsity=target)
+    target = real("target", target, "from 0 to below 1", lambda share: 0 <= share < 1)
     goals, most = _checked_protection(how, protect, cap, layers)
     allowed = "finite, in standard deviations of ln|x|, or None"
     k = None if truncated_at is None else real("truncated_at", truncated_at, allowed, math.isfinite)
