@@ -21,10 +21,9 @@ from fpsim.analysis.error import (
 from fpsim.analysis.lognormal import (
     USABLE_KS,
     Lognormal,
-    empirical_pruning_threshold,
-    empirical_sparsity,
 )
 from fpsim.analysis.measure import measured_summary
+from fpsim.analysis.pruning import empirical_pruning_threshold, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.analysis.table import candidate_rows, columns, tensor_rows
 from fpsim.arguments import boolean, choice, integer, real, shown
