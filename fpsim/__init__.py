@@ -30,6 +30,7 @@ from fpsim.gradients.nm import (
     nm_unpack,
     nm_variance,
 )
+from fpsim.gradients.scaled import Chain, ScaledRounding
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
 from fpsim.threads import get_num_threads, set_num_threads
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accumulator",
+    "Chain",
     "Flag",
     "FloatArray",
     "Format",
@@ -52,6 +54,7 @@ __all__ = [
     "PackedNM",
     "Recommendation",
     "Rounding",
+    "ScaledRounding",
     "SetRecommendation",
     "Sketch",
     "Stochastic",

@@ -1,0 +1,147 @@
+"""The rows of the table that training.py makes: methods that neural gradients pass through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fpsim
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    group: str
+    name: str
+    says: str
+    transform: Any = None  # called as fpsim.torch.NeuralGradients calls it
+    target: float | None = None  # a sparsity that is divided among the layers
+
+
+class Prune:
+    """Stochastic pruning to a share of zeros that can be set while it is at work."""
+
+    def __init__(self, sparsity: float) -> None:
+        self.sparsity = sparsity
+
+    def __call__(self, x: Any, rng: Any) -> Any:
+        """Prune a gradient."""
+        return fpsim.prune(x, sparsity=self.sparsity, rng=rng)
+
+
+def dithered(x: Any, rng: Any, scale: float) -> Any:
+    """Dither to multiples of so many standard deviations."""
+    return fpsim.dither(x, scale * float(x.std()), rng=rng)
+
+
+def cut(x: Any, rng: Any, sparsity: float) -> Any:
+    """The biased twin of stochastic pruning: the smallest magnitudes become zero."""
+    size = np.abs(x)
+    return np.where(size < np.quantile(size, sparsity), x.dtype.type(0), x)
+
+
+def to_multiples(x: Any, rng: Any, scale: float) -> Any:
+    """The biased twin of dither: the nearest multiple of the same step."""
+    step = x.dtype.type(scale) * x.std()
+    return np.rint(x / step) * step if step else x
+
+
+def to_nearest_level(x: Any, rng: Any, exponent_bits: int) -> Any:
+    """The biased twin of LUQ: the nearest of its levels."""
+    fmt = fpsim.luq_format(exponent_bits)
+    alpha = np.abs(x).max() / x.dtype.type(fmt.max)
+    return fpsim.round(x / alpha, fmt, overflow="saturate") * alpha if alpha else x
+
+
+def shown(fmt: str) -> str:
+    """A format as the papers write it."""
+    parsed = fpsim.Format.parse(fmt)
+    return f"1-{parsed.exponent_bits}-{parsed.mantissa_bits}"
+
+
+def rows() -> list[Row]:
+    """All lines of the table, in its order."""
+    return [
+        Row("baseline", "float32", "float32"),
+        *formats(),
+        *pruning(),
+        *others(),
+        *metrics(),
+    ]
+
+
+def formats() -> list[Row]:
+    """Formats with a fitted scale, without one, and with a split that does not fit."""
+    found = []
+    splits = ["e5m2f", "e4m3f", "e4m1f", "e4m0f", "e3m0f"]
+    for fmt in splits:
+        says = f"{shown(fmt)}, lognormal scale"
+        found.append(Row("formats", fmt, says, fpsim.ScaledRounding(fmt, basis="fit")))
+    for fmt in splits:
+        says = f"{shown(fmt)}, no scale"
+        found.append(Row("formats", f"{fmt}-unscaled", says, fpsim.ScaledRounding(fmt, 1.0)))
+    for fmt in ["e2m5f", "e2m3f", "e2m2f", "e1m2f"]:
+        says = f"{shown(fmt)} (bad split), lognormal scale"
+        found.append(Row("formats", fmt, says, fpsim.ScaledRounding(fmt, basis="fit")))
+    return found
+
+
+def pruning() -> list[Row]:
+    """Stochastic pruning, and its biased twin."""
+    found = []
+    for percent in (70, 80, 85, 90, 95):
+        says = f"stochastic pruning, {percent} % in every layer"
+        found.append(Row("pruning", f"prune-{percent}", says, Prune(percent / 100)))
+    for percent in (70, 80, 85, 90, 95):
+        share = percent / 100
+        says = f"stochastic pruning, {percent} % divided among the layers"
+        found.append(Row("pruning", f"prune-{percent}-divided", says, Prune(share), share))
+    says = "deterministic threshold, 85 %"
+    found.append(Row("pruning", "cut-85", says, partial(cut, sparsity=0.85)))
+    return found
+
+
+DITHER = 1.0  # standard deviations in a step: about 92 % zeros
+
+
+def others() -> list[Row]:
+    """Dither, LUQ, N:M sparsity, and combinations."""
+    luq = fpsim.luq
+    to_2_4 = partial(fpsim.nm_sparsify, n=2, m=4, axis=1)
+    to_1_2 = partial(fpsim.nm_sparsify, n=1, m=2, axis=1)
+    dither = partial(dithered, scale=DITHER)
+    both = fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", basis="fit"))
+    return [
+        Row("dither", "dither-92", f"dithered backprop, step {DITHER} std", dither),
+        Row("dither", "multiples-92", "nearest multiple of that step",
+            partial(to_multiples, scale=DITHER)),
+        Row("luq", "luq4", "LUQ, 4 bits", partial(luq, exponent_bits=3)),
+        Row("luq", "luq4-2", "LUQ, 4 bits, 2 samples", partial(luq, exponent_bits=3, samples=2)),
+        Row("luq", "luq4-4", "LUQ, 4 bits, 4 samples", partial(luq, exponent_bits=3, samples=4)),
+        Row("luq", "luq3", "LUQ, 3 bits", partial(luq, exponent_bits=2)),
+        Row("luq", "luq2", "LUQ, 2 bits", partial(luq, exponent_bits=1)),
+        Row("luq", "nearest4", "nearest of LUQ's 4-bit levels",
+            partial(to_nearest_level, exponent_bits=3)),
+        Row("n:m", "mvue-1-2", "unbiased 1:2", to_1_2),
+        Row("n:m", "mvue-2-4", "unbiased 2:4", to_2_4),
+        Row("n:m", "top-1-2", "largest 1 of 2", partial(to_1_2, method="top")),
+        Row("n:m", "top-2-4", "largest 2 of 4", partial(to_2_4, method="top")),
+        Row("combined", "prune-85-e4m1f", "stochastic pruning, 85 %, then 1-4-1", both),
+        Row("combined", "luq4-2-4", "unbiased 2:4, then LUQ, 4 bits",
+            fpsim.Chain(to_2_4, partial(luq, exponent_bits=3))),
+    ]
+
+
+def metrics() -> list[Row]:
+    """The metric that decides on the scale; by the relative error they stand under formats."""
+    found = []
+    for fmt in ("e4m1f", "e4m0f"):
+        for scale in ("nmse", "cosine", "maximum"):
+            says = f"{shown(fmt)}, scale by {scale}"
+            transform = fpsim.ScaledRounding(fmt, scale)
+            found.append(Row("scale", f"{fmt}-{scale}", says, transform))
+    return found
