@@ -22,6 +22,7 @@ ROOT = Path(fpsim.__file__).parent
 LAYERS: list[set[str]] = [
     {"arguments", "kernels.lanes", "kernels.exact"},
     {"kernels.words"},
+    {"kernels.chance"},
     {"kernels.casts", "kernels.luq", "kernels.nm", "kernels.statistics"},
     {"kernels.operate"},
     {"kernels.accumulate"},
@@ -34,7 +35,8 @@ LAYERS: list[set[str]] = [
     {"units", "array"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
-    {"analysis.measure", "gradients.luq", "gradients.nm"},
+    {"analysis.measure", "gradients.nonfinite"},
+    {"gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
     {"files", "certify"},
     {"cli"},

@@ -1,6 +1,6 @@
 """LUQ: logarithmic unbiased quantisation of gradients to 2 to 5 bits, and what it costs.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from fpsim.cast import decode
 from fpsim.cast import round as round_to
 from fpsim.catalog import parse
 from fpsim.format import Format
+from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
 from fpsim.inputs import F32, F64, chunks, real_array
 from fpsim.kernels import luq as loops
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 STRIDE = 1 << 48  # words between the draws of one element
 _MOST_SAMPLES = 1 << 15
@@ -40,14 +41,6 @@ class Levels(StrEnum):
 
     bit_true = "bit_true"  # 2**E - 1, which with zero and the sign fill E + 1 bits
     paper = "paper"  # 2**E, as the paper's code has: one too many for E + 1 bits
-
-
-class NonFinite(StrEnum):
-    """What becomes of NaN and infinities."""
-
-    raise_ = "raise"  # an error, which says how many and where the first is
-    propagate = "propagate"  # they stay as they are
-    skip = "skip"  # they become zero
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ class HindsightMax:
     def update(self, x: ArrayLike) -> HindsightMax:
         """The estimate once x has been seen; its NaN and infinities are left out."""
         array, own = real_array("x", x)
-        seen, _ = _extremes(array, F64 if own == F64 else F32)
+        seen, _ = extremes(array, F64 if own == F64 else F32)
         if self.maximum is None:
             return HindsightMax(self.eta, seen)
         return HindsightMax(self.eta, (1 - self.eta) * seen + self.eta * self.maximum)
@@ -281,9 +274,9 @@ def _luq(
     array, own = real_array("x", x)
     lanes = F64 if own == F64 else F32
     stream = Stream.of(rng)
-    largest, nonfinite = _extremes(array, lanes)
+    largest, nonfinite = extremes(array, lanes)
     if nonfinite and rule is NonFinite.raise_:
-        raise ValueError(_nonfinite_message(array, nonfinite))
+        raise nonfinite_error(array)
     limit = largest if maximum is None else maximum
     alpha = _alpha(limit, count, own, power_of_two, "x" if maximum is None else "maximum")
     fmt = luq_format(bits) if count < 1 << bits and samples == 1 else None
@@ -302,8 +295,7 @@ def _luq(
             index = np.uint64((stream.offset + first) % (1 << 64))
             clipped.append(kernel(values, results, *numbers, np.uint64(stream.seed), index))
             if nonfinite:
-                bad = ~np.isfinite(values)
-                results[bad] = values[bad] if rule is NonFinite.propagate else 0
+                settle(values, results, rule)
 
     if alpha:
         over_chunks(array.size, work)
@@ -319,38 +311,6 @@ def _luq(
         maximum=largest,
         clipped=int(sum(clipped)),
         nonfinite=nonfinite,
-    )
-
-
-def _extremes(array: NDArray[Any], lanes: np.dtype[Any]) -> tuple[float, int]:
-    """(the largest finite magnitude, how many are not finite)."""
-    uint = np.dtype(np.uint64 if lanes == F64 else np.uint32)
-    mask = uint.type((1 << (8 * uint.itemsize - 1)) - 1)
-    infinity = int(np.array(np.inf, lanes).view(uint))
-    kernel = kernels.compiled(loops.largest_magnitude, uint, uint)
-    found: list[tuple[int, int]] = []
-
-    def work(start: int, stop: int) -> None:
-        for (values,), _ in chunks([(array, lanes)], start, stop):
-            top, bad = int(kernel(values.view(uint), mask)), 0
-            if top >= infinity:  # rare: look again, without them
-                finite = np.isfinite(values)
-                bad = int(values.size - np.count_nonzero(finite))
-                clean = np.where(finite, values, lanes.type(0))
-                top = int(kernel(clean.view(uint), mask))
-            found.append((top, bad))
-
-    over_chunks(array.size, work)
-    bits = max((top for top, _ in found), default=0)
-    return float(np.array(bits, uint).view(lanes)), sum(bad for _, bad in found)
-
-
-def _nonfinite_message(array: NDArray[Any], count: int) -> str:
-    first = int(np.argmin(np.isfinite(array)))
-    index = tuple(int(i) for i in np.unravel_index(first, array.shape))
-    return (
-        f"x has {count} NaN or infinite elements, the first at index {index}; replace them "
-        "(numpy.nan_to_num), or give nonfinite='skip' (they become zero) or 'propagate'"
     )
 
 

@@ -140,7 +140,6 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         _read(x), _written(out), _F64, _I64, _F64, _I64, _U64, _U64, _U64
     ),
     luq.luq_codes: lambda x, out: _I64(_read(x), _written(out), _F64, _I64, _F64, _U64, _U64, _U64),
-    luq.largest_magnitude: lambda x, out: _U64(_read(x), x),
     **dict.fromkeys(
         (nm.nm_1_2, nm.nm_2_4),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _U64, _U64),
@@ -149,6 +148,7 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         (nm.nm_any, nm.nm_top, nm.nm_approximate),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _I64, _I64, _U64, _U64),
     ),
+    statistics.largest_magnitude: lambda x, out: _U64(_read(x), x),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
     statistics.scaled: lambda x, out: types.void(_read(x), _written(out), _F64),

@@ -1,4 +1,4 @@
-"""Statistics of arrays: cells of a sketch, sums of errors."""
+"""Statistics of arrays: extremes, cells of a sketch, sums of errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import numpy as np
 from numba import njit
 
 from fpsim.kernels.exact import bit_length
-from fpsim.kernels.lanes import AHEAD, TILE, ask_for_tile
+from fpsim.kernels.lanes import AHEAD, TILE, ask_for_tile, like
+
+# Extremes ------------------------------------------------------------------------------------
+
+
+def largest_magnitude(bits, mask):
+    """The largest magnitude of floats given as bits, as bits: NaN above infinity above others."""
+    largest = like(np.uint64(0), mask)
+    for start in range(0, bits.size, TILE):
+        ask_for_tile(bits, start + AHEAD)
+        tile = bits[start : start + TILE]
+        for i in range(tile.size):
+            largest = max(largest, like(tile[i] & mask, mask))
+    return np.uint64(largest)
+
 
 # Sketch --------------------------------------------------------------------------------------
 
