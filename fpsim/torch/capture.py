@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fpsim.arguments import integer
-from fpsim.gradients.luq import NonFinite
+from fpsim.gradients.nonfinite import NonFinite
 from fpsim.stream import Stream
 from fpsim.torch.gradients import NeuralGradients
 

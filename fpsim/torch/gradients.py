@@ -22,7 +22,7 @@ from torch import nn
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import choice, integer, shown
-from fpsim.gradients.luq import NonFinite
+from fpsim.gradients.nonfinite import NonFinite
 from fpsim.stream import Stream
 from fpsim.torch.tensors import as_array, as_tensor
 
@@ -210,7 +210,7 @@ class NeuralGradients:
             result = clean
             if layer.transform is not None:
                 stream = self.stream.derive(name, step)
-                result = _same_kind(layer.transform(clean, rng=stream), x, layer.transform)
+                result = same_kind(layer.transform(clean, rng=stream), x, layer.transform)
             if record:
                 self.records.append(_recorded(name, step, clean, result, bad))
         if layer.transform is None:
@@ -319,7 +319,8 @@ def _tensors(output: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(value)
 
 
-def _same_kind(result: Any, x: NDArray[Any], transform: Any) -> NDArray[Any]:
+def same_kind(result: Any, x: NDArray[Any], transform: Any) -> NDArray[Any]:
+    """What a transform made of x, in C order and x's dtype."""
     array = np.asarray(result)
     if array.shape != x.shape:
         raise ValueError(

@@ -53,7 +53,7 @@ def round(
     name, mode, rule = _spelled(fmt, rounding, overflow)
     seed = offset = 0
     if mode.startswith("stochastic"):
-        seed, offset = _stream(rng)
+        seed, offset = seeded(rng)
     result: torch.Tensor = _round(x, name, mode, rule, seed, offset)
     return result
 
@@ -80,14 +80,19 @@ def _mode(spelled: str) -> Rounding | Stochastic:
     return Stochastic(int(bits) if bits else None, variant)
 
 
-def _stream(rng: Any) -> tuple[int, int]:
-    """Seed and offset as the signed integers that an operation of PyTorch may have."""
+def seeded(rng: Any) -> tuple[int, int]:
+    """The stream's seed and offset as the signed integers that an operation of PyTorch takes."""
     if rng is None:
         high, low = torch.randint(1 << 32, (2,)).tolist()
         stream = Stream(high << 32 | low)
     else:
         stream = Stream.of(rng)
     return _signed(stream.seed), _signed(stream.offset)
+
+
+def stream_of(seed: int, offset: int) -> Stream:
+    """The stream that `seeded` put into numbers."""
+    return Stream(seed % (1 << 64), offset % (1 << 64))
 
 
 def _signed(word: int) -> int:
@@ -100,13 +105,13 @@ def _round(
 ) -> torch.Tensor:
     host = x.cpu()
     out = torch.empty_like(host)
-    stream = Stream(seed % (1 << 64), offset % (1 << 64))
+    random = rounding.startswith("stochastic")
     round_to(
         as_array(host),
         fmt,
         rounding=_mode(rounding),
         overflow=overflow,
-        rng=stream if rounding.startswith("stochastic") else None,
+        rng=stream_of(seed, offset) if random else None,
         out=as_array(out),
     )
     return out.to(x.device)
