@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import multiprocessing
 import sys
 import time
@@ -53,6 +54,7 @@ LAYERS = ("conv", "blocks.*.conv?", "blocks.*.shortcut.0")
 RESULTS = Path(__file__).parent.parent / "docs" / "training"
 # Averages over the layers, weighted by their sizes.
 FIGURES = ("zeros", "sparsity", "underflow", "overflow", "relative", "nmse", "cosine", "bias")
+ALTERNATIVES = ("folded_normal", "laplace", "logistic", "cauchy", "log_laplace")
 
 
 # The network --------------------------------------------------------------------------------------
@@ -222,8 +224,9 @@ def summaries(records: Sequence[GradientRecord]) -> Iterator[dict[str, Any]]:
         line: dict[str, Any] = {"layer": layer, "size": sizes // RECORDS}
         for name in ("mu", "sigma", "ks", *FIGURES):
             line[name] = sum(getattr(r, name) * r.size for r in chosen) / sizes
-        for name in chosen[0].alternatives:
-            line[f"ks_{name}"] = sum(r.alternatives[name] * r.size for r in chosen) / sizes
+        for name in ALTERNATIVES:
+            distances = (r.alternatives.get(name, math.nan) * r.size for r in chosen)
+            line[f"ks_{name}"] = sum(distances) / sizes
         line["nonfinite"] = sum(r.nonfinite for r in chosen)
         yield line
 
@@ -336,10 +339,18 @@ def main() -> None:
         ProcessPoolExecutor(args.jobs, mp_context=spawned) as pool,
     ):
         task = progress.add_task("runs", total=len(todo))
-        futures = [pool.submit(run, *each, args.data, args.results) for each in todo]
+        futures = {pool.submit(run, *each, args.data, args.results): each for each in todo}
+        failed = 0
         for future in as_completed(futures):
-            progress.console.print(future.result())
+            error = future.exception()
+            name, seed = futures[future]
+            progress.console.print(
+                future.result() if error is None else f"{name}, seed {seed}, failed: {error!r}"
+            )
+            failed += error is not None
             progress.advance(task)
+    if failed:
+        sys.exit(f"error: {failed} of {len(todo)} runs failed")
 
 
 if __name__ == "__main__":

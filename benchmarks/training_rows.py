@@ -38,12 +38,6 @@ def dithered(x: Any, rng: Any, scale: float) -> Any:
     return fpsim.dither(x, scale * float(x.std()), rng=rng)
 
 
-def cut(x: Any, rng: Any, sparsity: float) -> Any:
-    """The biased twin of stochastic pruning: the smallest magnitudes become zero."""
-    size = np.abs(x)
-    return np.where(size < np.quantile(size, sparsity), x.dtype.type(0), x)
-
-
 def to_multiples(x: Any, rng: Any, scale: float) -> Any:
     """The biased twin of dither: the nearest multiple of the same step."""
     step = x.dtype.type(scale) * x.std()
@@ -74,17 +68,21 @@ def rows() -> list[Row]:
     ]
 
 
+SPLITS = ["e5m2f", "e4m3f", "e4m1f", "e4m0f", "e3m0f"]
+BAD_SPLITS = ["e2m5f", "e2m3f", "e2m2f", "e1m2f"]
+SCALES = {"nmse": "NMSE", "cosine": "cosine", "maximum": "the maximum"}
+
+
 def formats() -> list[Row]:
     """Formats with a fitted scale, without one, and with a split that does not fit."""
     found = []
-    splits = ["e5m2f", "e4m3f", "e4m1f", "e4m0f", "e3m0f"]
-    for fmt in splits:
+    for fmt in SPLITS:
         says = f"{shown(fmt)}, lognormal scale"
         found.append(Row("formats", fmt, says, fpsim.ScaledRounding(fmt, basis="fit")))
-    for fmt in splits:
+    for fmt in SPLITS:
         says = f"{shown(fmt)}, no scale"
         found.append(Row("formats", f"{fmt}-unscaled", says, fpsim.ScaledRounding(fmt, 1.0)))
-    for fmt in ["e2m5f", "e2m3f", "e2m2f", "e1m2f"]:
+    for fmt in BAD_SPLITS:
         says = f"{shown(fmt)} (bad split), lognormal scale"
         found.append(Row("formats", fmt, says, fpsim.ScaledRounding(fmt, basis="fit")))
     return found
@@ -100,8 +98,8 @@ def pruning() -> list[Row]:
         share = percent / 100
         says = f"stochastic pruning, {percent} % divided among the layers"
         found.append(Row("pruning", f"prune-{percent}-divided", says, Prune(share), share))
-    says = "deterministic threshold, 85 %"
-    found.append(Row("pruning", "cut-85", says, partial(cut, sparsity=0.85)))
+    cut = partial(fpsim.prune, sparsity=0.85, method="deterministic")
+    found.append(Row("pruning", "cut-85", "deterministic threshold, 85 %", cut))
     return found
 
 
@@ -114,7 +112,7 @@ def others() -> list[Row]:
     to_2_4 = partial(fpsim.nm_sparsify, n=2, m=4, axis=1)
     to_1_2 = partial(fpsim.nm_sparsify, n=1, m=2, axis=1)
     dither = partial(dithered, scale=DITHER)
-    both = fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", basis="fit"))
+    both = fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", "nmse"))
     return [
         Row("dither", "dither-92", f"dithered backprop, step {DITHER} std", dither),
         Row("dither", "multiples-92", "nearest multiple of that step",
@@ -130,18 +128,21 @@ def others() -> list[Row]:
         Row("n:m", "mvue-2-4", "unbiased 2:4", to_2_4),
         Row("n:m", "top-1-2", "largest 1 of 2", partial(to_1_2, method="top")),
         Row("n:m", "top-2-4", "largest 2 of 4", partial(to_2_4, method="top")),
-        Row("combined", "prune-85-e4m1f", "stochastic pruning, 85 %, then 1-4-1", both),
+        Row("combined", "prune-85-e4m1f", "stochastic pruning, 85 %, then 1-4-1, scale by NMSE", both),
         Row("combined", "luq4-2-4", "unbiased 2:4, then LUQ, 4 bits",
             fpsim.Chain(to_2_4, partial(luq, exponent_bits=3))),
     ]
 
 
 def metrics() -> list[Row]:
-    """The metric that decides on the scale; by the relative error they stand under formats."""
+    """What decides on the scale; by the relative error they stand under formats."""
+    chosen = [(fmt, scale) for fmt in SPLITS for scale in ("nmse", "maximum")]
+    chosen += [(fmt, "cosine") for fmt in ("e4m1f", "e4m0f")]
+    chosen += [(fmt, "nmse") for fmt in BAD_SPLITS]
     found = []
-    for fmt in ("e4m1f", "e4m0f"):
-        for scale in ("nmse", "cosine", "maximum"):
-            says = f"{shown(fmt)}, scale by {scale}"
-            transform = fpsim.ScaledRounding(fmt, scale)
-            found.append(Row("scale", f"{fmt}-{scale}", says, transform))
+    for fmt, scale in chosen:
+        bad = " (bad split)" if fmt in BAD_SPLITS else ""
+        says = f"{shown(fmt)}{bad}, scale by {SCALES[scale]}"
+        transform = fpsim.ScaledRounding(fmt, scale)
+        found.append(Row("scale", f"{fmt}-{scale}", says, transform))
     return found

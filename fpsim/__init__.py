@@ -30,6 +30,7 @@ from fpsim.gradients.nm import (
     nm_unpack,
     nm_variance,
 )
+from fpsim.gradients.pruning import Pruned, Pruning, prune
 from fpsim.gradients.scaled import Chain, ScaledRounding
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
@@ -52,6 +53,8 @@ __all__ = [
     "Order",
     "Overflow",
     "PackedNM",
+    "Pruned",
+    "Pruning",
     "Recommendation",
     "Rounding",
     "ScaledRounding",
@@ -83,6 +86,7 @@ __all__ = [
     "nm_unpack",
     "nm_variance",
     "pack",
+    "prune",
     "recommend",
     "result",
     "round",

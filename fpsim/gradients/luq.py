@@ -21,10 +21,9 @@ from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice, integer, positive, real
 from fpsim.cast import decode
 from fpsim.cast import round as round_to
-from fpsim.catalog import parse
 from fpsim.format import Format
 from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
-from fpsim.inputs import F32, F64, chunks, real_array
+from fpsim.inputs import F32, F64, chunks, real_array, signed_format
 from fpsim.kernels import luq as loops
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
@@ -316,11 +315,9 @@ def _luq(
 
 def _alpha(limit: float, count: int, own: np.dtype[Any], power_of_two: bool, source: str) -> float:
     """The lowest level, rounded up to a number of the dtype; all levels are then numbers of it."""
-    fmt = parse(own)
+    fmt = signed_format("x", own)
     if limit == 0:
         return 0.0
-    if not (fmt.signed and fmt.zero):
-        raise TypeError(f"x has dtype {own}, without sign or zero; convert x to float32 first")
     alpha = math.ldexp(limit, 1 - count)
     if math.ldexp(alpha, count - 1) < limit:  # binary64's own subnormals
         alpha = math.nextafter(alpha, math.inf)

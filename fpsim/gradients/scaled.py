@@ -66,7 +66,9 @@ class ScaledRounding:
     --------
     >>> import fpsim
     >>> to_e4m1 = fpsim.ScaledRounding("e4m1f")
-    >>> to_e4m1(fpsim.sample_gradients()["step030/conv3"])[:3], to_e4m1.current
+    >>> rounded = to_e4m1(fpsim.sample_gradients()["step030/conv3"])
+    >>> rounded[0] * to_e4m1.current, to_e4m1.current
+    (np.float32(-1.5), 8388608.0)
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Chain:
     >>> from functools import partial
     >>> both = fpsim.Chain(partial(fpsim.nm_sparsify, n=1, m=2), fpsim.ScaledRounding("e2m1f"))
     >>> both([1.0, 2.0, -5.0, 0.0], rng=0)
+    array([ 0.,  3., -4.,  0.])
     """
 
     def __init__(self, *transforms: Callable[..., Any]) -> None:

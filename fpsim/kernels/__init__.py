@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import accumulate, casts, luq, nm, operate, statistics, words
+from fpsim.kernels import accumulate, casts, luq, nm, operate, pruning, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -147,6 +147,9 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys(
         (nm.nm_any, nm.nm_top, nm.nm_approximate),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _I64, _I64, _U64, _U64),
+    ),
+    pruning.prune_at_random: lambda x, out: types.Tuple((_U64, _I64))(
+        _read(x), _written(out), _read(x), _U64, _U64
     ),
     statistics.largest_magnitude: lambda x, out: _U64(_read(x), x),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
