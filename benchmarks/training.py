@@ -52,8 +52,6 @@ WEIGHT_DECAY = 5e-4
 RECORDS = 4  # in an epoch, of every layer
 LAYERS = ("conv", "blocks.*.conv?", "blocks.*.shortcut.0")
 RESULTS = Path(__file__).parent.parent / "docs" / "training"
-# Averages over the layers, weighted by their sizes.
-FIGURES = ("zeros", "sparsity", "underflow", "overflow", "relative", "nmse", "cosine", "bias")
 ALTERNATIVES = ("folded_normal", "laplace", "logistic", "cauchy", "log_laplace")
 
 
@@ -174,7 +172,7 @@ class Run:
     def divide(self, target: float) -> None:
         """Divide a sparsity among the layers by fits of their last gradients."""
         records = self.recent if self.lines else self.first_gradients()
-        fits = {r.layer: fpsim.Lognormal(r.mu, r.sigma, r.zeros, count=r.size) for r in records}
+        fits = {record.layer: record.fit for record in records if record.fit is not None}
         shares = fpsim.allocate_sparsity(fits, target)
         for layer, share in shares.items():
             self.gradients.transform(layer).sparsity = share
@@ -216,19 +214,30 @@ class Run:
 
 
 def summaries(records: Sequence[GradientRecord]) -> Iterator[dict[str, Any]]:
-    """For every layer, and for all together, the averages over an epoch."""
+    """For every layer, and for all together, the averages over an epoch, weighted by size."""
     layers = dict.fromkeys(record.layer for record in records)
     for layer in (*layers, "all"):
         chosen = [r for r in records if layer in (r.layer, "all")]
-        sizes = sum(r.size for r in chosen)
-        line: dict[str, Any] = {"layer": layer, "size": sizes // RECORDS}
-        for name in ("mu", "sigma", "ks", *FIGURES):
-            line[name] = sum(getattr(r, name) * r.size for r in chosen) / sizes
-        for name in ALTERNATIVES:
-            distances = (r.alternatives.get(name, math.nan) * r.size for r in chosen)
-            line[f"ks_{name}"] = sum(distances) / sizes
+        weights = [r.size for r in chosen]
+        figures = [figures_of(r) for r in chosen]
+        line: dict[str, Any] = {"layer": layer, "size": sum(weights) // RECORDS}
+        for name in figures[0]:
+            values = (f[name] * weight for f, weight in zip(figures, weights, strict=True))
+            line[name] = sum(values) / sum(weights)
         line["nonfinite"] = sum(r.nonfinite for r in chosen)
         yield line
+
+
+def figures_of(record: GradientRecord) -> dict[str, float]:
+    """The figures that are averaged; NaN where the gradient was all zeros."""
+    fit, error = record.fit, record.error
+    found = {name: getattr(fit, name, math.nan) for name in ("mu", "sigma", "ks")}
+    found["zeros"] = getattr(fit, "zero_fraction", 1.0)
+    found["sparsity"] = record.sparsity
+    for name in ("underflow", "overflow", "relative", "nmse", "cosine", "bias"):
+        found[name] = getattr(error, name, math.nan)
+    alternatives = {} if fit is None else fit.alternatives
+    return found | {f"ks_{name}": alternatives.get(name, math.nan) for name in ALTERNATIVES}
 
 
 def run(name: str, seed: int, data: Path, results: Path) -> str:

@@ -110,7 +110,7 @@ class ScaledRounding:
         early = self.seen < self.refit and self.seen & (self.seen - 1) == 0
         due = early or self.seen % self.refit == 0 or self.current is None
         if due and isinstance(self.scale, str):
-            self._fit(Sketch.of(array))
+            self._fit(Sketch.of(array), self.scale)
         scale = 1.0 if self.current is None else self.current  # so far there was only zero
         options = {"rounding": self.rounding, "overflow": self.overflow, "rng": rng}
         fraction, exponent = math.frexp(scale)
@@ -124,16 +124,16 @@ class ScaledRounding:
         scaled /= scale
         return scaled.astype(own, copy=False)
 
-    def _fit(self, sketch: Sketch) -> None:
+    def _fit(self, sketch: Sketch, scale: str) -> None:
         if sketch.nonzero == 0:
             return
         self.window.append(sketch)
         seen = reduce(Sketch.merge, self.window)
-        if self.scale == MAXIMUM:
+        if scale == MAXIMUM:
             room = float(self.fmt.max) / seen.largest
             self.current = 2.0 ** (math.frexp(room)[1] - 1)
             return
-        metric = Metric(self.scale)
+        metric = Metric(scale)
         source: Sketch | Lognormal = seen
         if self.basis is not Basis.sketch:
             fit = Lognormal.fit(seen)

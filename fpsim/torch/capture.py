@@ -83,7 +83,9 @@ def capture(
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
-        raise ValueError("model has no parameter that requires a gradient; unfreeze what is to learn")
+        raise ValueError(
+            "model has no parameter that requires a gradient; unfreeze what is to learn"
+        )
     count = 0
     with NeuralGradients(
         model, _Sample(size), layers, seed=seed, every=0, nonfinite=nonfinite

@@ -1,13 +1,12 @@
 """linear, conv2d, ForwardPass: layers whose operands are rounded and whose sums are emulated.
 
-Imports accumulate, arguments, cast, format, rounding, stream, torch.gradients, torch.ops,
-torch.tensors.
+Imports accumulate, arguments, cast, format, rounding, stream, and what stands beside it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,10 @@ from fpsim.cast import round as round_to
 from fpsim.format import Format
 from fpsim.rounding import Stochastic
 from fpsim.stream import Stream
-from fpsim.torch.gradients import Transform, chosen_layers, same_kind
+from fpsim.torch.gradients import Transform, same_kind
+from fpsim.torch.layers import chosen_layers
 from fpsim.torch.ops import seeded, stream_of
-from fpsim.torch.tensors import as_array, as_tensor, check
+from fpsim.torch.tensors import as_array, as_tensor, check, straight_through
 
 _accumulators: dict[str, Accumulator] = {}  # by their repr, for an operation of PyTorch takes text
 
@@ -130,9 +130,12 @@ def conv2d(
     kernel, strides, steps = tuple(weight.shape[2:]), _pair(stride), _pair(dilation)
     before, after = _edges(padding, kernel, strides, steps)
     padded = functional.pad(x, (before[1], after[1], before[0], after[0]))
-    images, height, width = len(x), *(
-        (size - step * (k - 1) - 1) // by + 1
-        for size, step, k, by in zip(padded.shape[2:], steps, kernel, strides, strict=True)
+    images, height, width = (
+        len(x),
+        *(
+            (size - step * (k - 1) - 1) // by + 1
+            for size, step, k, by in zip(padded.shape[2:], steps, kernel, strides, strict=True)
+        ),
     )
     columns = functional.unfold(padded, kernel, steps, 0, strides)
     depth, outputs = columns.shape[1] // groups, len(weight) // groups
@@ -194,7 +197,12 @@ def _numbers(keys: tuple[str, str], rng: Any) -> tuple[int, int]:
     return seeded(rng) if any("Stochastic(" in key for key in keys) else (0, 0)
 
 
-@torch.library.custom_op("fpsim::matmul", mutates_args=())
+@torch.library.custom_op(
+    "fpsim::matmul",
+    mutates_args=(),
+    schema="(Tensor a, Tensor b, Tensor? c, str accumulator, str backward, int seed, int offset)"
+    " -> Tensor",
+)
 def _matmul(
     a: torch.Tensor,
     b: torch.Tensor,
@@ -316,7 +324,7 @@ class ForwardPass:
                 "backward was given without accumulator, and PyTorch's own sums have a backward "
                 "pass of their own; give both"
             )
-        self._sums = {"accumulator": accumulator, "backward": backward}
+        self._sums = None if accumulator is None else (accumulator, backward)
         self._modules = _supported(model, layers)
         self._roles = {name: copy.deepcopy(roles) for name in self._modules}
         self._passes = dict.fromkeys(self._modules, 0)
@@ -346,36 +354,44 @@ class ForwardPass:
         self._passes[name] += 1
         stream = self._stream.derive(name, count)
         roles = self._roles[name]
-        x = _Through.apply(x, roles["activations"], stream.derive("activations"))
-        weight = _Through.apply(module.weight, roles["weights"], stream.derive("weights"))
-        emulated = self._sums | {"rng": stream.derive("sums")}
-        if isinstance(module, nn.Linear):
-            if self._sums["accumulator"] is None:
+        x = _through(x, roles["activations"], stream.derive("activations"))
+        weight = _through(module.weight, roles["weights"], stream.derive("weights"))
+        if self._sums is None:
+            if isinstance(module, nn.Linear):
                 return functional.linear(x, weight, module.bias)
-            return linear(x, weight, module.bias, **emulated)
-        if self._sums["accumulator"] is None:
-            return module._conv_forward(x, weight, module.bias)
+            result: torch.Tensor = module._conv_forward(x, weight, module.bias)
+            return result
+        accumulator, backward = self._sums
+        rng = stream.derive("sums")
+        if isinstance(module, nn.Linear):
+            return linear(
+                x, weight, module.bias, accumulator=accumulator, backward=backward, rng=rng
+            )
         padding = module.padding
         if module.padding_mode != "zeros":
             x = functional.pad(x, module._reversed_padding_repeated_twice, module.padding_mode)
             padding = 0
-        geometry = (module.stride, padding, module.dilation, module.groups)
-        return conv2d(x, weight, module.bias, *geometry, **emulated)
+        return conv2d(
+            x,
+            weight,
+            module.bias,
+            module.stride,
+            padding,
+            module.dilation,
+            module.groups,
+            accumulator=accumulator,
+            backward=backward,
+            rng=rng,
+        )
 
 
-class _Through(torch.autograd.Function):
-    """A transform of NumPy arrays, whose gradient is that of doing nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, transform: Transform | None, rng: Stream) -> Any:
-        if transform is None:
-            return x.view_as(x)
-        array = as_array(x.contiguous())
-        return as_tensor(same_kind(transform(array, rng=rng), array, transform), x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        return gradients[0], None, None
+def _through(x: torch.Tensor, transform: Transform | None, rng: Stream) -> torch.Tensor:
+    """What a transform makes of a tensor, with the tensor's gradient."""
+    if transform is None:
+        return x
+    array = as_array(x.contiguous())
+    array.flags.writeable = False
+    return straight_through(x, as_tensor(same_kind(transform(array, rng=rng), array, transform), x))
 
 
 def _transform(name: str, value: Any) -> Transform | None:

@@ -1,16 +1,14 @@
-"""NeuralGradients: methods applied to the gradients that pass a network's layers, and their figures.
+"""NeuralGradients: methods that a network's gradients pass through, and what they do to them.
 
-Imports arguments, analysis, gradients, stream, torch.tensors.
+Imports arguments, analysis, gradients, stream, torch.layers, torch.tensors.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,26 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fpsim.analysis.error import ErrorSummary
 from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.measure import summary_between
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import choice, integer, shown
-from fpsim.gradients.nonfinite import NonFinite
+from fpsim.gradients.nonfinite import NonFinite, extremes
 from fpsim.stream import Stream
-from fpsim.torch.tensors import as_array, as_tensor
+from fpsim.torch.layers import chosen_layers, tensors_in
+from fpsim.torch.tensors import as_array, as_tensor, straight_through
 
 Transform = Callable[..., Any]
 
 _MOST = 1 << 62
-_PIECE = 1 << 18  # elements looked at a time
-DEFAULT_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 @dataclass(frozen=True)
 class GradientRecord:
     """What a neural gradient looked like, and what the transform made of it.
-
-    Shares are of the finite nonzero elements unless said otherwise; errors compare what came out
-    with what went in and are NaN where there was nothing but zeros.
 
     Attributes
     ----------
@@ -46,44 +42,28 @@ class GradientRecord:
     step : int
         How many gradients the layer had seen before.
     size : int
-    zeros : float
-        Share of zeros that went in, of the finite elements.
     nonfinite : int
-        NaN and infinities that went in.
-    mu, sigma, ks : float
-        The lognormal fit of the magnitudes (natural logarithm), and its Kolmogorov-Smirnov
-        distance; NaN where there was nothing to fit.
-    alternatives : mapping
-        The distances of other distributions; see `Lognormal`.
+        NaN and infinities that went in. They count as zeros in what follows.
     largest : float
         The largest magnitude that went in.
+    fit : Lognormal or None
+        Of what went in: `mu`, `sigma`, `ks`, the `alternatives` and the share of zeros. None where
+        there was nothing but zeros.
     sparsity : float
-        Share of zeros that came out, of the finite elements.
-    underflow : float
-        Share that became zero.
-    overflow : float
-        Share above the largest magnitude that came out.
-    relative, nmse, cosine, bias : float
-        See `fpsim.Metric`.
+        Share of zeros that came out.
+    error : ErrorSummary or None
+        What came out against what went in. Its `underflow` is the share of the nonzero elements
+        that became zero, its `overflow` that above the largest magnitude that came out.
     """
 
     layer: str
     step: int
     size: int
-    zeros: float
     nonfinite: int
-    mu: float
-    sigma: float
-    ks: float
-    alternatives: Mapping[str, float] = field(repr=False)
     largest: float
+    fit: Lognormal | None
     sparsity: float
-    underflow: float
-    overflow: float
-    relative: float
-    nmse: float
-    cosine: float
-    bias: float
+    error: ErrorSummary | None
 
 
 class NeuralGradients:
@@ -190,10 +170,16 @@ class NeuralGradients:
             layer.count = state[name]["count"]
             layer.transform = copy.deepcopy(state[name]["transform"])
 
+    def __getstate__(self) -> dict[str, Any]:  # of a model that is copied or saved with its hooks
+        return {k: v for k, v in vars(self).items() if k not in ("_lock", "_handles")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock(), _handles=[])
+
     def _watch(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         # A hook on the tensor: full backward hooks of modules warn where the inputs need no
         # gradient, and fail where an output is changed in place.
-        for tensor in _tensors(output):
+        for tensor in tensors_in(output):
             if tensor.requires_grad:
                 tensor.register_hook(partial(self._replace, name))
 
@@ -206,6 +192,7 @@ class NeuralGradients:
                 return None
             # In C order: the same random bits whatever the order in memory.
             x = as_array(gradient.contiguous())
+            x.flags.writeable = False  # it may be autograd's own memory
             clean, bad = self._cleaned(x, name, step)
             result = clean
             if layer.transform is not None:
@@ -218,7 +205,10 @@ class NeuralGradients:
         if bad and self.nonfinite is NonFinite.propagate:
             result = np.where(np.isfinite(x), result, x)
         changed = as_tensor(result, gradient)
-        return torch.empty_like(gradient).copy_(changed)
+        if not gradient.is_contiguous():
+            changed = torch.empty_like(gradient).copy_(changed)
+        # Where the backward pass itself is differentiated, it is as if nothing had been done.
+        return straight_through(gradient, changed) if gradient.requires_grad else changed
 
     def _cleaned(self, x: NDArray[Any], name: str, step: int) -> tuple[NDArray[Any], int]:
         """(the gradient with zeros for NaN and infinities, how many there were)."""
@@ -252,7 +242,9 @@ def _routed(
         raise TypeError(f"model={shown(model)} is no torch.nn.Module; give the network")
     if isinstance(transform, Mapping):
         if layers is not None:
-            raise ValueError("transform is a mapping, whose patterns choose the layers; leave out layers")
+            raise ValueError(
+                "transform is a mapping, whose patterns choose the layers; leave out layers"
+            )
         routes = dict(transform)
     else:
         names = chosen_layers(model, layers)
@@ -272,53 +264,6 @@ def _routed(
     return {name: found[name] for name, _ in model.named_modules() if name in found}
 
 
-def chosen_layers(model: nn.Module, layers: str | Iterable[str] | None) -> list[str]:
-    """Names of the modules that patterns match; of convolutions and linear layers for None."""
-    modules = dict(model.named_modules())
-    usual = [name for name, module in modules.items() if isinstance(module, DEFAULT_LAYERS)]
-    if layers is None:
-        if not usual:
-            raise ValueError(
-                "model has no convolution and no linear layer; give layers=, patterns of the names "
-                f"of its modules: {_listed(modules)}"
-            )
-        return usual
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    matched: set[str] = set()
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise TypeError(f"layers={shown(pattern)} is no str; give patterns of names")
-        names = {name for name in modules if fnmatchcase(name, pattern)}
-        # The whole model is matched by "*" too, but has no place in a list of its layers.
-        names = names if pattern == "" else names - {""}
-        if not names:
-            raise ValueError(
-                f"layers={pattern!r} matches no module of the model; its convolutions and linear "
-                f"layers are {_listed(usual)}, and its modules {_listed(modules)}"
-            )
-        matched |= names
-    if not matched:
-        raise ValueError("layers is empty; give a pattern, or None for the usual layers")
-    return [name for name in modules if name in matched]
-
-
-def _listed(names: Iterable[str]) -> str:
-    every = [name for name in names if name]
-    return ", ".join(every[:40]) + (f" and {len(every) - 40} more" if len(every) > 40 else "")
-
-
-def _tensors(output: Any) -> Iterator[torch.Tensor]:
-    """The tensors in what a module returns."""
-    if isinstance(output, torch.Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _tensors(value)
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from _tensors(value)
-
-
 def same_kind(result: Any, x: NDArray[Any], transform: Any) -> NDArray[Any]:
     """What a transform made of x, in C order and x's dtype."""
     array = np.asarray(result)
@@ -327,64 +272,26 @@ def same_kind(result: Any, x: NDArray[Any], transform: Any) -> NDArray[Any]:
             f"transform={shown(transform)} made shape {array.shape} of a gradient of shape "
             f"{x.shape}; give one that keeps the shape"
         )
-    return np.ascontiguousarray(array, x.dtype).reshape(x.shape)
+    array = np.ascontiguousarray(array, x.dtype).reshape(x.shape)
+    return array if array.flags.writeable else array.copy()
 
 
 def _recorded(
     layer: str, step: int, x: NDArray[Any], q: NDArray[Any], nonfinite: int
 ) -> GradientRecord:
     sketch = Sketch.of(x)
-    finite = x.size - nonfinite
-    zeros = sketch.zeros - nonfinite  # zeros stand in their place
-    common = {
-        "layer": layer,
-        "step": step,
-        "size": x.size,
-        "zeros": zeros / finite if finite else math.nan,
-        "nonfinite": nonfinite,
-        "largest": sketch.largest,
-    }
-    if not sketch.nonzero:
-        missing = ("mu", "sigma", "ks", "underflow", "overflow")
-        missing += ("relative", "nmse", "cosine", "bias")
-        return GradientRecord(
-            **common, **dict.fromkeys(missing, math.nan), alternatives={}, sparsity=common["zeros"]
-        )
-    fit = Lognormal.fit(sketch)
-    top = float(np.max(np.abs(q)))
-    sums = np.zeros(8)
-    flat_x, flat_q = x.reshape(-1), q.reshape(-1)
-    for start in range(0, x.size, _PIECE):
-        a = np.abs(flat_x[start : start + _PIECE].astype(np.float64))
-        b = np.copysign(1.0, flat_x[start : start + _PIECE].astype(np.float64)) * flat_q[
-            start : start + _PIECE
-        ].astype(np.float64)
-        there = a > 0
-        a, b = a[there] / sketch.largest, b[there] / sketch.largest
-        error = b - a
-        sums += (
-            np.count_nonzero(b == 0),
-            np.count_nonzero(a * sketch.largest > top),
-            (np.abs(error) / a).sum(),
-            a.sum(),
-            error.sum(),
-            (a * a).sum(),
-            (error * error).sum(),
-            (a * b).sum(),
-        )
-    flushed, above, relative, total, bias, square, squared_error, product = sums.tolist()
-    kept = square + squared_error + 2 * (product - square)  # sum of b**2
+    some = sketch.nonzero > 0
     return GradientRecord(
-        **common,
-        mu=fit.mu,
-        sigma=fit.sigma,
-        ks=fit.ks,
-        alternatives=dict(fit.alternatives),
-        sparsity=(zeros + flushed) / finite,
-        underflow=flushed / sketch.nonzero,
-        overflow=above / sketch.nonzero,
-        relative=relative / sketch.nonzero,
-        nmse=squared_error / square,
-        cosine=product / math.sqrt(square * kept) if kept > 0 else 0.0,
-        bias=bias / total,
+        layer=layer,
+        step=step,
+        size=x.size,
+        nonfinite=nonfinite,
+        largest=sketch.largest,
+        fit=Lognormal.fit(sketch) if some else None,
+        sparsity=1 - float(np.count_nonzero(q)) / x.size,
+        error=summary_between(x, q, past=extremes(q, _lanes(q))[0]) if some else None,
     )
+
+
+def _lanes(x: NDArray[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64 if x.dtype.itemsize == 8 else np.float32)

@@ -99,7 +99,11 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-@torch.library.custom_op("fpsim::round", mutates_args=())
+@torch.library.custom_op(
+    "fpsim::round",
+    mutates_args=(),
+    schema="(Tensor x, str fmt, str rounding, str overflow, int seed, int offset) -> Tensor",
+)
 def _round(
     x: torch.Tensor, fmt: str, rounding: str, overflow: str, seed: int, offset: int
 ) -> torch.Tensor:

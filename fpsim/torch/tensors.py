@@ -58,6 +58,22 @@ def as_tensor(array: NDArray[Any], like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(words).view(like.dtype).to(like.device)
 
 
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return gradients[0], None
+
+
+def straight_through(x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """`value` in x's place, with x's gradient."""
+    result: torch.Tensor = _StraightThrough.apply(x, value)
+    return result
+
+
 def _foreign(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
@@ -66,4 +82,5 @@ def _foreign(name: str) -> np.dtype[Any]:
             f"tensors of dtype {name} need ml_dtypes; pip install 'fpsim[torch]', or convert them "
             "with .float() first"
         ) from None
-    return np.dtype(getattr(ml_dtypes, name))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype
