@@ -33,11 +33,6 @@ class Prune:
         return fpsim.prune(x, sparsity=self.sparsity, rng=rng)
 
 
-def dithered(x: Any, rng: Any, scale: float) -> Any:
-    """Dither to multiples of so many standard deviations."""
-    return fpsim.dither(x, scale * float(x.std()), rng=rng)
-
-
 def to_multiples(x: Any, rng: Any, scale: float) -> Any:
     """The biased twin of dither: the nearest multiple of the same step."""
     step = x.dtype.type(scale) * x.std()
@@ -111,7 +106,7 @@ def others() -> list[Row]:
     luq = fpsim.luq
     to_2_4 = partial(fpsim.nm_sparsify, n=2, m=4, axis=1)
     to_1_2 = partial(fpsim.nm_sparsify, n=1, m=2, axis=1)
-    dither = partial(dithered, scale=DITHER)
+    dither = partial(fpsim.dither, scale=DITHER)
     both = fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", "nmse"))
     return [
         Row("dither", "dither", f"dithered backprop, step {DITHER} std", dither),

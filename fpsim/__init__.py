@@ -13,6 +13,7 @@ from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
+from fpsim.gradients.dither import Dithered, dither, dither_encode
 from fpsim.gradients.luq import (
     HindsightMax,
     Luq,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accumulator",
     "Chain",
+    "Dithered",
     "Flag",
     "FloatArray",
     "Format",
@@ -66,6 +68,8 @@ __all__ = [
     "array",
     "count_flags",
     "decode",
+    "dither",
+    "dither_encode",
     "divide",
     "dot",
     "encode",

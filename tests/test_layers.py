@@ -23,7 +23,14 @@ LAYERS: list[set[str]] = [
     {"arguments", "kernels.lanes", "kernels.exact"},
     {"kernels.words"},
     {"kernels.chance"},
-    {"kernels.casts", "kernels.luq", "kernels.nm", "kernels.pruning", "kernels.statistics"},
+    {
+        "kernels.casts",
+        "kernels.dither",
+        "kernels.luq",
+        "kernels.nm",
+        "kernels.pruning",
+        "kernels.statistics",
+    },
     {"kernels.operate"},
     {"kernels.accumulate"},
     {"format", "rounding", "kernels", "threads"},
@@ -36,9 +43,13 @@ LAYERS: list[set[str]] = [
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.nonfinite"},
-    {"gradients.luq", "gradients.nm", "gradients.pruning"},
+    {"gradients.dither", "gradients.luq", "gradients.nm", "gradients.pruning"},
     {"analysis.recommend"},
-    {"files", "certify"},
+    {"files", "certify", "gradients.scaled"},
+    {"torch.tensors", "torch.layers"},
+    {"torch.ops", "torch.gradients"},
+    {"torch.forward", "torch.capture"},
+    {"torch"},
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
@@ -268,6 +279,7 @@ def test_public_names_are_explained(name: str, thing: object) -> None:
 
 # Enumerations and plain results explain themselves by their members.
 WITHOUT_EXAMPLE = {
+    "Dithered",
     "Flag",
     "Luq",
     "LuqExpectation",

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import fpsim
 from fpsim.cli import main
 
-torch = pytest.importorskip("torch", reason="PyTorch is not there; pip install 'fpsim[torch]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not there: pip install 'fpsim[torch]'")
 
 from torch import nn  # noqa: E402
 from torch.library import opcheck  # noqa: E402

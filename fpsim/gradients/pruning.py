@@ -221,10 +221,7 @@ def _run(
     """(NaN and infinities met, zeros written)."""
     lanes = F64 if out.dtype == F64 else F32
     infinity = int(np.array(np.inf, lanes).view(f"u{lanes.itemsize}"))
-    threshold = threshold or float(np.nextafter(lanes.type(0), lanes.type(1)))
-    reach = 126 if lanes == F32 else 1000
-    scale = 2.0 ** max(-reach, min(reach, 1 - math.frexp(threshold)[1]))
-    numbers = np.array([threshold, scale, 2.0**32 / (threshold * scale)], lanes)
+    limit = max(lanes.type(threshold), np.nextafter(lanes.type(0), lanes.type(1)))
     key = np.uint64(stream.seed)
     kernel = kernels.compiled(loops.prune_at_random, lanes, lanes)
     found: list[tuple[int, int]] = []
@@ -233,13 +230,13 @@ def _run(
         for (values, results), first in chunks([(array, lanes), (out, lanes)], start, stop):
             if how is Pruning.stochastic:
                 index = np.uint64((stream.offset + first) % (1 << 64))
-                top, zeros = kernel(values, results, numbers, key, index)
+                top, zeros = kernel(values, results, limit, key, index)
                 finite = top < infinity
             else:
                 magnitude = np.abs(values)
                 np.copyto(results, values)
-                results[magnitude < lanes.type(threshold)] = 0
-                zeros = results.size - np.count_nonzero(results)
+                results[magnitude < limit] = 0
+                zeros = int(results.size - np.count_nonzero(results))
                 finite = bool(np.isfinite(magnitude).all())
             bad = 0 if finite else settle(values, results, rule)
             found.append((bad, int(zeros) + (bad if rule is NonFinite.skip else 0)))

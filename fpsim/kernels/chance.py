@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from fpsim.kernels.exact import bit_length, parts_of
-from fpsim.kernels.lanes import bits_of
+from fpsim.kernels.lanes import bits_of, dtype_of, float_like, float_of, left, like, right
 from fpsim.kernels.words import HALF, word_at
 
 _LOW_HALF = np.uint64(0xFFFFFFFF)
@@ -56,6 +56,22 @@ def goes_up(excess, gap, word):
     if high != whole:
         return high < whole
     return low < rest or (lost and low == rest)
+
+
+@njit(forceinline=True)
+def reciprocal(value):
+    """(a power of two, 1 over its product with a positive value), in the value's dtype.
+
+    By both in turn, no number up to 2**64 values leaves the range above, wherever the value lies
+    (``1 / value`` would), and what underflows was below 2**-64 of the value.
+    """
+    bits = bits_of(value)
+    c = dtype_of(bits)
+    last = like(right(c.dtype_infinity, c.significand_bits) - c.one, c.one)  # finite exponent field
+    field = right(bits, c.significand_bits)
+    mirrored = max(like(last - field, c.one), c.one)
+    power = float_of(left(mirrored, c.significand_bits))
+    return power, float_like(1.0, c.one) / (value * power)
 
 
 @njit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from fpsim.kernels.chance import goes_up_at
+from fpsim.kernels.chance import goes_up_at, reciprocal
 from fpsim.kernels.lanes import (
     AHEAD,
     BLOCK,
@@ -25,27 +25,27 @@ from fpsim.kernels.words import upper_halves
 
 
 @njit(forceinline=True)
-def _ahead(magnitude, drawn, p):
+def _ahead(magnitude, drawn, power, rate):
     """(how far |x| / threshold lies ahead of the word, does that leave doubt?), over 2**-32.
 
     The share carries two roundings and the word one, 2**-24 each; the rest of the word is one.
     """
-    share = float_of(magnitude) * p[1] * p[2]
+    share = float_of(magnitude) * power * rate
     ahead = share - float_like(drawn, magnitude)
     slack = share * float_like(2.0**-22, magnitude) + float_like(1.0, magnitude)
     return ahead, abs(ahead) <= slack
 
 
-def prune_at_random(x, out, p, key, offset):
+def prune_at_random(x, out, threshold, key, offset):
     """Prune; returns (the largest magnitude, as bits; how many results are zero).
 
     Element i stays off zero where its word, ``offset + i`` of the stream, over 2**64 is below
-    |x| / threshold. `p`, in x's dtype, holds the threshold, a power of two, and 2**32 over the
-    product of both: such that no share of a threshold leaves the range. What is not finite stays.
+    |x| / threshold. What is not finite stays.
     """
-    threshold = p[0]
     limit = bits_of(threshold)
     c = dtype_of(limit)
+    power, rate = reciprocal(threshold)
+    rate *= float_like(2.0**32, limit)
     halves = np.empty(BLOCK + 4, np.uint32)
     largest, zeros = c.zero, np.int64(0)
     for first in range(0, x.size, BLOCK):
@@ -60,7 +60,7 @@ def prune_at_random(x, out, p, key, offset):
             for i in range(tile.size):
                 bits = bits_of(tile[i])
                 magnitude = like(bits & c.magnitude_mask, c.one)
-                ahead, doubt = _ahead(magnitude, drawn[i], p)
+                ahead, doubt = _ahead(magnitude, drawn[i], power, rate)
                 below = magnitude < limit
                 doubts = like(doubts | like(doubt and below, c.one), c.one)
                 raised = like(limit | (bits ^ magnitude), c.one)
@@ -73,7 +73,7 @@ def prune_at_random(x, out, p, key, offset):
             if doubts:
                 for i in range(tile.size):
                     magnitude = like(bits_of(tile[i]) & c.magnitude_mask, c.one)
-                    _, doubt = _ahead(magnitude, drawn[i], p)
+                    _, doubt = _ahead(magnitude, drawn[i], power, rate)
                     if doubt and magnitude < limit:
                         place = index + np.uint64(start + i)
                         size, gap = np.float64(float_of(magnitude)), np.float64(threshold)

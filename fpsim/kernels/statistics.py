@@ -173,3 +173,23 @@ def error_sums(x, y, q, past, exponent, sums):
             sums[7] += rounded * rounded
             sums[8] += q[i] == 0
             sums[9] += abs(y[i]) > past
+
+
+def integer_moments(x, unit, more, totals):
+    """Add up elements times both factors as integers, and their squares.
+
+    The products are of at most 2**31 in magnitude; they are rounded, and what is not finite
+    counts as zero. `totals` gets the sum, as a signed number, and the sums of the low and of the
+    high halves of the squares. Integers have the same sum in any order.
+    """
+    total, low, high = np.int64(0), np.int64(0), np.int64(0)
+    for i in range(x.size):
+        value = np.float64(x[i]) * unit * more
+        value = np.int64(np.rint(value if abs(value) <= 2.0**31 else 0.0))
+        square = value * value
+        total += value
+        low += square & np.int64(0xFFFFFFFF)
+        high += square >> np.int64(32)
+    totals[0] += total
+    totals[1] += low
+    totals[2] += high
