@@ -115,7 +115,7 @@ class Run:
     seed: int
     train: Dataset
     test: Dataset
-    epochs: int = EPOCHS
+    epochs: int
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
@@ -240,13 +240,13 @@ def figures_of(record: GradientRecord) -> dict[str, float]:
     return found | {f"ks_{name}": alternatives.get(name, math.nan) for name in ALTERNATIVES}
 
 
-def run(name: str, seed: int, data: Path, results: Path) -> str:
+def run(name: str, seed: int, data: Path, results: Path, epochs: int = EPOCHS) -> str:
     """Start or continue a run, finish it, and say how it went."""
     torch.set_num_threads(1)
     fpsim.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     (row,) = [row for row in rows() if row.name == name]
-    this = Run(row, seed, *datasets(data))
+    this = Run(row, seed, *datasets(data), epochs)
     unfinished = results / "unfinished" / f"{name}-seed{seed}.pt"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     if unfinished.exists():
@@ -304,7 +304,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--list", action="store_true", help="name the rows and what is finished")
-    parser.add_argument("--report", action="store_true", help="write table.md and the plots")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write the tables into docs/training.md, and the plots",
+    )
     args = parser.parse_args()
     names = [row.name for row in rows()]
     for pattern in args.rows:
@@ -329,7 +333,10 @@ def main() -> None:
     if args.report:
         from training_report import report
 
-        report(args.results)
+        try:
+            report(args.results, args.results.parent / "training.md")
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: {error}")
         return
     todo = [
         (name, seed)

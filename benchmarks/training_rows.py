@@ -103,47 +103,36 @@ DITHER = 2.5  # standard deviations in a step: about 92 % zeros on this network
 
 def others() -> list[Row]:
     """Dither, LUQ, N:M sparsity, and combinations."""
-    luq = fpsim.luq
-    to_2_4 = partial(fpsim.nm_sparsify, n=2, m=4, axis=1)
-    to_1_2 = partial(fpsim.nm_sparsify, n=1, m=2, axis=1)
-    dither = partial(fpsim.dither, scale=DITHER)
-    both = fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", "nmse"))
-    return [
-        Row("dither", "dither", f"dithered backprop, step {DITHER} std", dither),
-        Row(
-            "dither",
-            "multiples",
-            "nearest multiple of that step",
-            partial(to_multiples, scale=DITHER),
-        ),
-        Row("luq", "luq4", "LUQ, 4 bits", partial(luq, exponent_bits=3)),
-        Row("luq", "luq4-2", "LUQ, 4 bits, 2 samples", partial(luq, exponent_bits=3, samples=2)),
-        Row("luq", "luq4-4", "LUQ, 4 bits, 4 samples", partial(luq, exponent_bits=3, samples=4)),
-        Row("luq", "luq3", "LUQ, 3 bits", partial(luq, exponent_bits=2)),
-        Row("luq", "luq2", "LUQ, 2 bits", partial(luq, exponent_bits=1)),
-        Row(
-            "luq",
-            "nearest4",
-            "nearest of LUQ's 4-bit levels",
-            partial(to_nearest_level, exponent_bits=3),
-        ),
-        Row("n:m", "mvue-1-2", "unbiased 1:2", to_1_2),
-        Row("n:m", "mvue-2-4", "unbiased 2:4", to_2_4),
-        Row("n:m", "top-1-2", "largest 1 of 2", partial(to_1_2, method="top")),
-        Row("n:m", "top-2-4", "largest 2 of 4", partial(to_2_4, method="top")),
-        Row(
-            "combined",
-            "prune-85-e4m1f",
-            "stochastic pruning, 85 %, then 1-4-1, scale by NMSE",
-            both,
-        ),
-        Row(
-            "combined",
-            "luq4-2-4",
-            "unbiased 2:4, then LUQ, 4 bits",
-            fpsim.Chain(to_2_4, partial(luq, exponent_bits=3)),
-        ),
-    ]
+    luq, blocks = fpsim.luq, fpsim.nm_sparsify
+    to_2_4 = partial(blocks, n=2, m=4, axis=1)  # of four consecutive channels
+    to_1_2 = partial(blocks, n=1, m=2, axis=1)
+    luq4 = partial(luq, exponent_bits=3)
+    found = [
+        ("dither", "dither", f"dithered backprop, step {DITHER} std",
+         partial(fpsim.dither, scale=DITHER)),
+        ("dither", "multiples", "nearest multiple of that step",
+         partial(to_multiples, scale=DITHER)),
+        ("luq", "luq4", "LUQ, 4 bits", luq4),
+        ("luq", "luq4-2", "LUQ, 4 bits, 2 samples", partial(luq4, samples=2)),
+        ("luq", "luq4-4", "LUQ, 4 bits, 4 samples", partial(luq4, samples=4)),
+        ("luq", "luq3", "LUQ, 3 bits", partial(luq, exponent_bits=2)),
+        ("luq", "luq2", "LUQ, 2 bits", partial(luq, exponent_bits=1)),
+        ("luq", "luq2-16", "LUQ, 2 bits, 16 samples", partial(luq, exponent_bits=1, samples=16)),
+        ("luq", "nearest4", "nearest of LUQ's 4-bit levels",
+         partial(to_nearest_level, exponent_bits=3)),
+        ("luq", "nearest3", "nearest of LUQ's 3-bit levels",
+         partial(to_nearest_level, exponent_bits=2)),
+        ("luq", "nearest2", "nearest of LUQ's 2-bit levels",
+         partial(to_nearest_level, exponent_bits=1)),
+        ("n:m", "mvue-1-2", "unbiased 1:2", to_1_2),
+        ("n:m", "mvue-2-4", "unbiased 2:4", to_2_4),
+        ("n:m", "top-1-2", "largest 1 of 2", partial(to_1_2, method="top")),
+        ("n:m", "top-2-4", "largest 2 of 4", partial(to_2_4, method="top")),
+        ("combined", "prune-85-e4m1f", "stochastic pruning, 85 %, then 1-4-1, scale by NMSE",
+         fpsim.Chain(Prune(0.85), fpsim.ScaledRounding("e4m1f", "nmse"))),
+        ("combined", "luq4-2-4", "unbiased 2:4, then LUQ, 4 bits", fpsim.Chain(to_2_4, luq4)),
+    ]  # fmt: skip
+    return [Row(*line) for line in found]
 
 
 def metrics() -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,15 @@ FP8 = [
 SINGLE, DOUBLE = fpsim.Accumulator("binary32"), fpsim.Accumulator("binary64")
 NARROW = fpsim.Accumulator("e5m6", rounding="toward_zero")
 RANDOM = fpsim.Accumulator("e5m6", rounding="stochastic")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch's threads wait for each other by spinning, which is slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def every_value(dtype: Any) -> Any:
