@@ -173,9 +173,8 @@ class Run:
         """Divide a sparsity among the layers by fits of their last gradients."""
         records = self.recent if self.lines else self.first_gradients()
         fits = {record.layer: record.fit for record in records if record.fit is not None}
-        shares = fpsim.allocate_sparsity(fits, target)
-        for layer, share in shares.items():
-            self.gradients.transform(layer).sparsity = share
+        for name, layer in fpsim.allocate_sparsity(fits, target).layers.items():
+            self.gradients.transform(name).sparsity = layer.sparsity
 
     def first_gradients(self) -> list[GradientRecord]:
         """Of the untrained network."""

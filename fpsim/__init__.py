@@ -2,9 +2,11 @@
 
 from fpsim import spec
 from fpsim.accumulate import Accumulator, Order, dot, matmul
+from fpsim.analysis.dither import DitherExpectation, expected_dither
 from fpsim.analysis.error import Metric
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.measure import measured_error
+from fpsim.analysis.pruning import PruningExpectation, expected_pruning
 from fpsim.analysis.recommend import Recommendation, SetRecommendation, recommend
 from fpsim.analysis.sketch import Sketch
 from fpsim.arithmetic import add, divide, faa, fma, multiply, sqrt, subtract
@@ -13,6 +15,13 @@ from fpsim.cast import decode, encode, pack, round, unpack
 from fpsim.catalog import formats
 from fpsim.files import sample_gradients
 from fpsim.format import Format, NaNs
+from fpsim.gradients.allocation import (
+    Allocation,
+    LayerSparsity,
+    SparsityAllocation,
+    Weighting,
+    allocate_sparsity,
+)
 from fpsim.gradients.dither import Dithered, dither, dither_encode
 from fpsim.gradients.luq import (
     HindsightMax,
@@ -41,12 +50,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accumulator",
+    "Allocation",
     "Chain",
+    "DitherExpectation",
     "Dithered",
     "Flag",
     "FloatArray",
     "Format",
     "HindsightMax",
+    "LayerSparsity",
     "Lognormal",
     "Luq",
     "LuqExpectation",
@@ -57,14 +69,18 @@ __all__ = [
     "PackedNM",
     "Pruned",
     "Pruning",
+    "PruningExpectation",
     "Recommendation",
     "Rounding",
     "ScaledRounding",
     "SetRecommendation",
     "Sketch",
+    "SparsityAllocation",
     "Stochastic",
     "Stream",
+    "Weighting",
     "add",
+    "allocate_sparsity",
     "array",
     "count_flags",
     "decode",
@@ -73,8 +89,10 @@ __all__ = [
     "divide",
     "dot",
     "encode",
+    "expected_dither",
     "expected_luq",
     "expected_nm_nmse",
+    "expected_pruning",
     "faa",
     "fma",
     "formats",

@@ -42,8 +42,14 @@ LAYERS: list[set[str]] = [
     {"units", "array"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
-    {"analysis.measure", "gradients.nonfinite"},
-    {"gradients.dither", "gradients.luq", "gradients.nm", "gradients.pruning"},
+    {"analysis.measure", "analysis.pruning", "gradients.nonfinite"},
+    {
+        "gradients.allocation",
+        "gradients.dither",
+        "gradients.luq",
+        "gradients.nm",
+        "gradients.pruning",
+    },
     {"analysis.recommend"},
     {"files", "certify", "gradients.scaled"},
     {"torch.tensors", "torch.layers"},
@@ -279,13 +285,17 @@ def test_public_names_are_explained(name: str, thing: object) -> None:
 
 # Enumerations and plain results explain themselves by their members.
 WITHOUT_EXAMPLE = {
+    "Allocation",
+    "DitherExpectation",
     "Dithered",
+    "LayerSparsity",
     "Flag",
     "Luq",
     "LuqExpectation",
     "PackedNM",
     "Pruned",
     "Pruning",
+    "PruningExpectation",
     "Metric",
     "NaNs",
     "Order",
@@ -293,6 +303,8 @@ WITHOUT_EXAMPLE = {
     "Recommendation",
     "Rounding",
     "SetRecommendation",
+    "SparsityAllocation",
+    "Weighting",
     "spec",
 }
 

@@ -104,7 +104,7 @@ def test_every_row_makes_a_step() -> None:
 
 def test_results_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not there: pip install 'fpsim[plot]'")
-    monkeypatch.setattr(training, "datasets", lambda path: (images(256, 1), images(100, 2)))
+    monkeypatch.setattr(training, "datasets", lambda path: (images(512, 1), images(100, 2)))
     threads = training.fpsim.get_num_threads()
     results = tmp_path / "training"
     page = tmp_path / "training.md"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim import kernels
-from fpsim.arguments import boolean, choice, integer, positive, shown
+from fpsim.analysis.dither import one_of_step_and_scale
+from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
 from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
@@ -219,18 +220,6 @@ def _dither(
     )
 
 
-def one_of_step_and_scale(step: Any, scale: Any) -> tuple[float | None, float | None]:
-    """Both, checked; exactly one of them is given."""
-    if (step is None) == (scale is None):
-        raise ValueError(
-            f"step={shown(step)} and scale={shown(scale)}: give one of them; a step is absolute, "
-            "a scale times the standard deviation"
-        )
-    if step is not None:
-        return positive("step", step), None
-    return None, positive("scale", scale)
-
-
 def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count: int) -> float:
     """The standard deviation (ddof 0), with what is not finite as zero.
 
@@ -283,7 +272,7 @@ def _check_range(largest: float, step: float, fmt: Format, name: str, bits: int 
             f"{multiple} does not fit {bits} bits with sign; give bits={multiple.bit_length() + 1} "
             "or more (32 at most), or a larger step"
         )
-    if multiple * Fraction(step) >= fmt.max + Fraction(fmt.ulp(float(fmt.max))) / 2:
+    if multiple * Fraction(step) >= Fraction(fmt.max) + Fraction(fmt.ulp(float(fmt.max))) / 2:
         raise ValueError(
             f"{name}={step:.6g}: x has the magnitude {largest:.6g}, whose upper multiple leaves "
             f"the range of x's dtype {fmt} (up to {float(fmt.max):.6g}); scale x, or convert it to "

@@ -14,9 +14,9 @@ import numpy as np
 import scipy
 
 from fpsim import kernels
-from fpsim.analysis import error
-from fpsim.analysis.error import tail_moment
-from fpsim.analysis.lognormal import Lognormal, empirical_sparsity
+from fpsim.analysis.error import tail_moment, two_points
+from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.pruning import checked_source, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice, integer, positive, real
 from fpsim.cast import decode
@@ -400,18 +400,13 @@ def expected_luq(
     samples = integer("samples", samples, 1, _MOST_SAMPLES)
     count = _level_count(bits, levels)
     power_of_two = boolean("power_of_two", power_of_two)
-    if not isinstance(source, (Lognormal, Sketch)):
-        raise TypeError(
-            f"source is of type {type(source).__name__}; give a Lognormal or a Sketch of the data"
-        )
+    source = checked_source("source", source)
     if maximum is not None:
         maximum = positive("maximum", maximum)
     elif isinstance(source, Sketch):
         maximum = source.largest
     else:
         raise ValueError("maximum=None with a Lognormal, which has none; give the magnitude")
-    if isinstance(source, Sketch) and not source.nonzero:
-        raise ValueError("source has no finite nonzero element; sketch data with at least one")
     alpha = _alpha(maximum, count, np.dtype(np.float64), power_of_two, "maximum")
     if isinstance(source, Sketch):
         return _sketch_expectation(source, alpha, count, samples)
@@ -453,28 +448,17 @@ def _lognormal_expectation(
 
 
 def _sketch_expectation(sketch: Sketch, alpha: float, count: int, samples: int) -> LuqExpectation:
-    reference = int(sketch.exponents[-1])
+    points, weights, reference = two_points(sketch)
     step = math.ldexp(alpha, -reference)
     top = step * 2.0 ** (count - 1)
-    n = sketch.counts.astype(np.float64)
-    mean = np.ldexp(sketch.means, sketch.exponents - reference)
-    deviation = np.ldexp(np.sqrt(sketch.variances), sketch.exponents - reference)
-    deviation = np.where(error.point_cells(sketch), 0.0, deviation)
-    variance, shift, past, squares = 0.0, 0.0, 0.0, 0.0
-    # A quadratic's mean over a cell needs its mean and variance alone, and is that over two
-    # points at mean -+ deviation: exact in every cell that no level cuts.
-    for points in (mean - deviation, mean + deviation):
-        v, d = _variance(points, step, count)
-        variance += float(np.sum(n * v)) / 2
-        squares += float(np.sum(n * d**2)) / 2
-        shift += float(np.sum(n * d)) / 2
-        past += float(np.sum(n * (points > top))) / 2
-    total = float(np.sum(n * (mean**2 + deviation**2)))
+    variance, shift = _variance(points, step, count)
+    spread, squares = np.sum(weights * variance), np.sum(weights * shift**2)
+    past = float(np.sum(weights * (points > top)))
     elements = sketch.nonzero + sketch.zeros
     return LuqExpectation(
-        nmse=(variance / samples + squares) / total,
+        nmse=float((spread / samples + squares) / np.sum(weights * points**2)),
         sparsity=float(empirical_sparsity(sketch, alpha)),
         clipped=past / elements,
-        bias=shift / float(np.sum(n * mean)),
+        bias=float(np.sum(weights * shift) / np.sum(weights * points)),
         alpha=alpha,
     )

@@ -14,10 +14,17 @@ import numpy as np
 import scipy
 
 from fpsim import kernels
-from fpsim.analysis.error import point_cells
-from fpsim.analysis.lognormal import Lognormal, empirical_pruning_threshold, empirical_sparsity
-from fpsim.analysis.sketch import CELL_BITS, Sketch
-from fpsim.arguments import boolean, choice, real, shown
+from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.pruning import (
+    checked_source,
+    empirical_quantile,
+    empirical_share_below,
+    one_target,
+    pruned_share,
+    threshold_for_share,
+)
+from fpsim.analysis.sketch import Sketch
+from fpsim.arguments import boolean, choice
 from fpsim.cast import round as round_to
 from fpsim.gradients.nonfinite import NonFinite, nonfinite_error, settle
 from fpsim.inputs import F32, F64, chunks, real_array, signed_format
@@ -27,8 +34,6 @@ from fpsim.threads import over_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-_THRESHOLD = "finite and at least 0; it is compared with |x|"
 
 
 class Pruning(StrEnum):
@@ -134,19 +139,22 @@ def prune(
     how = choice("method", method, Pruning)
     rule = choice("nonfinite", nonfinite, NonFinite)
     full = boolean("full", full)
-    limit, share = one_of_threshold_and_sparsity(threshold, sparsity)
+    target, wanted = one_target(threshold=threshold, sparsity=sparsity)
     if fit is not None:
-        check_source("fit", fit)
+        fit = checked_source("fit", fit)
     array, own = real_array("x", x)
     signed_format("x", own)
     stream = Stream.of(0 if how is Pruning.deterministic and rng is None else rng)
-    seen = _seen(array, rule) if full or (fit is None and share is not None) else None
+    by_share = target == "sparsity"
+    seen = _seen(array, rule) if full or (fit is None and by_share) else None
     source = seen if fit is None else fit
-    if share is not None:
+    if by_share:
         assert source is not None
-        limit = _threshold_for(source, share, how)
-    assert limit is not None
-    limit = _rounded(limit, own, "threshold" if share is None else f"sparsity={share!r}")
+        limit = _rounded(
+            _threshold_for(source, wanted, how), own, f"{target}={wanted!r}: threshold"
+        )
+    else:
+        limit = _rounded(wanted, own, target)
     out = np.empty(array.shape, own)
     bad, zeros = _run(array, out, limit, how, rule, stream)
     if bad and rule is NonFinite.raise_:
@@ -177,34 +185,12 @@ def _seen(array: NDArray[Any], rule: NonFinite) -> Sketch:
     return sketch
 
 
-def one_of_threshold_and_sparsity(
-    threshold: Any, sparsity: Any
-) -> tuple[float | None, float | None]:
-    """Both, checked; exactly one of them is given."""
-    if (threshold is None) == (sparsity is None):
-        raise ValueError(
-            f"threshold={shown(threshold)} and sparsity={shown(sparsity)}: give one of them"
-        )
-    if threshold is not None:
-        return real("threshold", threshold, _THRESHOLD, lambda t: 0 <= t < math.inf), None
-    allowed = "from 0 to below 1: the share of zeros, those already there included"
-    return None, real("sparsity", sparsity, allowed, lambda s: 0 <= s < 1)
-
-
-def check_source(name: str, source: Any) -> None:
-    """Raise TypeError for what is neither a fit nor a sketch."""
-    if not isinstance(source, (Lognormal, Sketch)):
-        raise TypeError(
-            f"{name} is of type {type(source).__name__}; give a Lognormal or a Sketch of the data"
-        )
-
-
-def _rounded(threshold: float, own: np.dtype[Any], source: str) -> float:
+def _rounded(threshold: float, own: np.dtype[Any], name: str) -> float:
     """The threshold, rounded up to a number of the dtype."""
     fmt = signed_format("x", own)
     if threshold > float(fmt.max):
         raise ValueError(
-            f"{source}: the threshold {threshold:.6g} is past {float(fmt.max):.6g}, the largest "
+            f"{name}={threshold:.6g} is past {float(fmt.max):.6g}, the largest "
             f"number of x's dtype {own}; prune less, or convert x to a wider dtype first"
         )
     return float(round_to(threshold, fmt, rounding="toward_positive"))
@@ -249,14 +235,12 @@ def _run(
 
 
 def _threshold_for(source: Lognormal | Sketch, sparsity: float, how: Pruning) -> float:
-    if isinstance(source, Sketch):
-        if source.nonzero == 0:
-            return 0.0
-        if how is Pruning.stochastic:
-            return empirical_pruning_threshold(source, sparsity)
-        return _sketch_quantile(source, sparsity)
+    if isinstance(source, Sketch) and not source.nonzero:
+        return 0.0
     if how is Pruning.stochastic:
-        return source.pruning_threshold(sparsity)
+        return threshold_for_share(source, sparsity)
+    if isinstance(source, Sketch):
+        return empirical_quantile(source, sparsity)
     if sparsity <= source.zero_fraction:
         return 0.0
     share = (sparsity - source.zero_fraction) / (1 - source.zero_fraction)
@@ -264,43 +248,12 @@ def _threshold_for(source: Lognormal | Sketch, sparsity: float, how: Pruning) ->
 
 
 def _predicted(source: Lognormal | Sketch, threshold: float, how: Pruning) -> float:
-    if isinstance(source, Sketch):
-        if source.zeros + source.nonzero == 0:
-            return math.nan
-        if how is Pruning.stochastic:
-            return empirical_sparsity(source, threshold)
-        return _sketch_share_below(source, threshold)
+    if isinstance(source, Sketch) and not source.nonzero:
+        return 1.0 if source.zeros else math.nan
     if how is Pruning.stochastic:
-        return float(source.sparsity(threshold))
+        return pruned_share(source, threshold)
+    if isinstance(source, Sketch):
+        return empirical_share_below(source, threshold)
     distance = math.log(threshold) - source.mu if threshold else -math.inf
     below = scipy.special.ndtr(distance / source.sigma) if source.sigma else distance > 0
     return source.zero_fraction + (1 - source.zero_fraction) * float(below)
-
-
-def _sketch_quantile(sketch: Sketch, sparsity: float) -> float:
-    """The threshold with this share of the elements below it.
-
-    Within a cell they count as spread evenly; of equal elements, all are below or none.
-    """
-    wanted = sparsity * (sketch.zeros + sketch.nonzero) - sketch.zeros
-    if wanted <= 0:
-        return 0.0
-    after = np.cumsum(sketch.counts)
-    cell = int(np.searchsorted(after, wanted))
-    exponent = int(sketch.exponents[cell])
-    if point_cells(sketch)[cell]:
-        return math.nextafter(math.ldexp(sketch.means[cell], exponent), math.inf)
-    inside = 1 - (float(after[cell]) - wanted) / float(sketch.counts[cell])
-    part = int(sketch.keys[cell]) & ((1 << CELL_BITS) - 1)
-    return math.ldexp(1 + (part + inside) * 2.0**-CELL_BITS, exponent)
-
-
-def _sketch_share_below(sketch: Sketch, threshold: float) -> float:
-    """The share of the elements below a threshold, as `_sketch_quantile` counts them."""
-    fraction, exponent = math.frexp(threshold)
-    significand = np.ldexp(fraction, np.minimum(exponent - sketch.exponents, 2))
-    part = sketch.keys & ((1 << CELL_BITS) - 1)
-    inside = np.clip((significand - 1) * 2.0**CELL_BITS - part, 0.0, 1.0)
-    inside = np.where(point_cells(sketch), sketch.means < significand, inside)
-    below = sketch.zeros + float(np.sum(sketch.counts * inside))
-    return below / (sketch.zeros + sketch.nonzero)
