@@ -42,6 +42,9 @@ class ScaledRounding:
     best for a metric, under a lognormal fitted to the magnitudes seen lately or over their sketch.
     It is fitted to the 1st, 2nd, 4th, 8th … array, then to every `refit`-th.
 
+    Results have x's dtype, and are exact where it holds them. A scale that is given and no power
+    of two multiplies and divides in float64.
+
     Parameters
     ----------
     fmt : Format, str or dtype
