@@ -36,6 +36,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from capture_gradients import DEBIAN_PACKAGE, Dataset, load_data
+from distributions import ALTERNATIVES
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor, nn
 from training_rows import Row, rows
@@ -52,7 +53,6 @@ WEIGHT_DECAY = 5e-4
 RECORDS = 4  # in an epoch, of every layer
 LAYERS = ("conv", "blocks.*.conv?", "blocks.*.shortcut.0")
 RESULTS = Path(__file__).parent.parent / "docs" / "training"
-ALTERNATIVES = ("folded_normal", "laplace", "logistic", "cauchy", "log_laplace")
 
 
 # The network --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from distributions import ALTERNATIVES, cells, head
 from training_rows import Row, rows
 
 Line = dict[str, str]
@@ -21,13 +22,6 @@ GROUPS = {
     "luq": "LUQ",
     "n:m": "N:M sparsity",
     "combined": "Combinations",
-}
-ALTERNATIVES = {
-    "folded_normal": "normal",
-    "laplace": "Laplace",
-    "logistic": "logistic",
-    "cauchy": "Cauchy",
-    "log_laplace": "log-Laplace",
 }
 
 
@@ -120,20 +114,17 @@ def distributions(runs: dict[int, list[Line]]) -> str:
         for line in lines:
             if line["layer"] != "all":
                 by_place.setdefault((line["layer"], int(line["epoch"])), []).append(line)
-    out = [
-        "| layer | epoch | spread s, binades | lognormal | "
-        + " | ".join(ALTERNATIVES.values())
-        + " |",
-        "|-|-|-|-|" + "-|" * len(ALTERNATIVES),
-    ]
+    out = [head("layer", "epoch")]
     order = list(dict.fromkeys(layer for layer, _ in by_place))[::-1]  # as the network has them
     for layer, epoch in sorted(by_place, key=lambda place: (order.index(place[0]), place[1])):
         lines = by_place[layer, epoch]
-        sigma = fmean(float(line["sigma"]) for line in lines) / math.log(2)
-        names = ["ks", *(f"ks_{name}" for name in ALTERNATIVES)]
-        distances = [fmean(float(line[name]) for line in lines) for name in names]
-        shown = [f"**{d:.3f}**" if d == min(distances) else f"{d:.3f}" for d in distances]
-        out.append(f"| `{layer}` | {epoch} | {sigma:.2f} | {' | '.join(shown)} |")
+        figures = {
+            name: fmean(float(line[name]) for line in lines)
+            for name in ("sigma", "ks", *(f"ks_{name}" for name in ALTERNATIVES))
+        }
+        alternatives = {name: figures[f"ks_{name}"] for name in ALTERNATIVES}
+        row = cells(figures["sigma"], figures["ks"], alternatives)
+        out.append(f"| `{layer}` | {epoch} | {row} |")
     return "\n".join(out)
 
 
