@@ -44,6 +44,7 @@ from fpsim.gradients.nm import (
     nm_variance,
 )
 from fpsim.gradients.pruning import Pruned, Pruning, prune
+from fpsim.gradients.scaled import Chain, ScaledRounding
 from fpsim.rounding import Flag, Overflow, Rounding, Stochastic, count_flags
 from fpsim.stream import Stream
 from fpsim.threads import get_num_threads, set_num_threads
@@ -54,6 +55,7 @@ __all__ = [
     "Accumulator",
     "Allocation",
     "Carry",
+    "Chain",
     "DitherExpectation",
     "Dithered",
     "DotError",
@@ -75,6 +77,7 @@ __all__ = [
     "PruningExpectation",
     "Recommendation",
     "Rounding",
+    "ScaledRounding",
     "SetRecommendation",
     "Sketch",
     "SparsityAllocation",

@@ -305,14 +305,11 @@ def _cast(
         # Random bits follow C order; without them any order will do, and the source's is fastest.
         order: Any = "C" if isinstance(rounding, Stochastic) else "K"
         target = np.empty_like(source, dtype=result, order=order, subok=False)
-    transposed = (
-        source.flags.f_contiguous
-        and target.flags.f_contiguous
-        and given is flags is None
-        and not isinstance(rounding, Stochastic)
-    )
-    if transposed:
-        source, target = source.T, target.T  # in the order of memory
+    axes = None
+    if given is flags is None and not isinstance(rounding, Stochastic):
+        axes = _memory_order(source, target)
+    if axes is not None:
+        source, target = source.transpose(axes), target.transpose(axes)
     if np.may_share_memory(source, target) and not same_memory(source, target):
         source = source.copy()
 
@@ -321,7 +318,16 @@ def _cast(
         refuse_nans(np.asarray(x), fmt)
     if out is not None:
         return out
-    return (target.T if transposed else target)[()]
+    return (target if axes is None else target.transpose(np.argsort(axes)))[()]
+
+
+def _memory_order(x: NDArray[Any], y: NDArray[Any]) -> tuple[int, ...] | None:
+    """Axes that make both C-contiguous; None where both are, or none would."""
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        return None
+    axes = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    both = x.transpose(axes).flags.c_contiguous and y.transpose(axes).flags.c_contiguous
+    return axes if both else None
 
 
 def _float_dtype(dtype: Any) -> np.dtype[Any]:

@@ -5,6 +5,7 @@ Imports arguments, kernels, threads.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,22 @@ class Stream:
             return cls(int(rng.randint(1 << 64, dtype=np.uint64)))
         remedy = "give a seed from 0 to 2**64-1, a numpy.random.Generator, a fpsim.Stream or None"
         return cls(integer("rng", rng, 0, (1 << 64) - 1, remedy))
+
+    def derive(self, *labels: str | int) -> Stream:
+        """A stream of its own for these labels, such as a layer's name and a step.
+
+        Its seed is the start of the SHA-256 of this stream's numbers and the labels.
+
+        Examples
+        --------
+        >>> import fpsim
+        >>> fpsim.Stream(7).derive("conv1", 3) == fpsim.Stream(7).derive("conv1", 3)
+        True
+        >>> fpsim.Stream(7).derive("conv1", 3) == fpsim.Stream(7).derive("conv1", 4)
+        False
+        """
+        text = repr((self.seed, self.offset, *labels))
+        return Stream(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
     def words(self, size: int) -> NDArray[np.uint64]:
         """The next `size` words: shape ``(size,)``, uint64.

@@ -20,6 +20,7 @@ import pytest
 import fpsim
 import fpsim.certify
 from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, plot, report, threads
+from fpsim.analysis.measure import summary_between
 
 SENTINEL = 0xA5
 REAL = "real numbers"
@@ -164,6 +165,24 @@ row(fpsim.expected_luq, FIT, error=ValueError, words=["maximum=None", "Lognormal
 row(fpsim.expected_luq, X, error=TypeError, words=["source", "ndarray", "Sketch"])
 row(fpsim.expected_luq, Sketch(), error=ValueError, words=["no finite nonzero element"])
 row(fpsim.luq([1.0], full=True).decode, error=ValueError, words=["codes=None", "luq_encode"])
+
+SCALED = fpsim.ScaledRounding
+row(SCALED, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+row(SCALED, FAR, error=ValueError, words=[FAR, "binary64"])
+row(SCALED, "e4m3", "best", error=ValueError, words=["scale='best'", "'nmse'", "'maximum'"])
+row(SCALED, "e4m3", 0.0, error=ValueError, words=["scale=0.0", "finite and positive"])
+row(SCALED, "e4m3", None, error=TypeError, words=["scale=None", "finite and positive"])
+row(SCALED, "e4m3", basis="x", error=ValueError, words=["basis='x'", "'auto', 'fit', 'sketch'"])
+row(SCALED, "e4m3", refit=0, error=ValueError, words=["refit=0", "after how many arrays"])
+row(SCALED, "e4m3", window=0, error=ValueError, words=["window=0", "how many sketches"])
+row(SCALED, "e4m3", rounding="up", error=ValueError, words=["rounding='up'", *ROUNDINGS])
+row(SCALED, "e4m3", overflow="clip", error=ValueError, words=["'clip'", "'saturate'"])
+row(SCALED("e4m3"), ["a"], error=TypeError, words=["x has dtype", REAL])
+row(SCALED("e4m3f"), [np.nan, 1.0], error=ValueError, words=["1 NaN", "has no NaN"])
+row(fpsim.Chain, 3, error=TypeError, words=["transforms[0]=3", "(x, rng=…)"])
+row(fpsim.Chain(), X, rng="seed", error=TypeError, words=["rng='seed'", "Generator"])
+row(summary_between, [1.0, 2.0], [1.0], error=ValueError, words=["(2,)", "(1,)", "shape"])
+row(summary_between, [0.0], [0.0], error=ValueError, words=["no finite nonzero element"])
 
 for function in (fpsim.nm_sparsify, fpsim.nm_variance, fpsim.nm_pack):
     four = np.ones((3, 4))

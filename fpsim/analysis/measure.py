@@ -99,6 +99,43 @@ def measured_summary(
     return _summary(parts, array)
 
 
+def summary_between(x: ArrayLike, q: ArrayLike, past: float = math.inf) -> ErrorSummary:
+    """Every metric of a method that made `q` of `x`, whatever it was.
+
+    Parameters
+    ----------
+    x, q : array_like of one shape
+        Elements whose x is zero, NaN or infinite are left out.
+    past : float
+        The share of the magnitudes in x above it is the overflow.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.measure import summary_between
+    >>> summary = summary_between([1.0, -2.0, 4.0, 0.0], [0.0, -2.0, 3.0, 0.0], past=3.0)
+    >>> summary.underflow, summary.overflow, summary.bias
+    (0.3333333333333333, 0.3333333333333333, -0.2857142857142857)
+    """
+    array, _ = real_array("x", x)
+    results, _ = real_array("q", q)
+    if array.shape != results.shape:
+        raise ValueError(f"x {array.shape} and q {results.shape} differ in shape; give one of both")
+    parts: list[tuple[int, NDArray[np.float64]]] = []
+    kernel = kernels.compiled(statistics.error_sums, _F64, _F64)
+
+    def work(start: int, stop: int) -> None:
+        pair = [(array, _F64), (results, _F64)]
+        for (values, rounded), _ in chunks(pair, start, stop, read=2):
+            finite = np.where(np.isfinite(values), values, 0.0)
+            k = int(np.frexp(max(np.max(finite), -np.min(finite)))[1])
+            sums = np.zeros(10)
+            kernel(finite, finite, rounded, past, k, sums)
+            parts.append((k, sums))
+
+    over_chunks(array.size, work, chunk=_CHUNK)
+    return _summary(parts, array)
+
+
 def _sums(
     x: NDArray[np.float64],
     fmt: Format,

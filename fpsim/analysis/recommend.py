@@ -33,7 +33,7 @@ from fpsim.rounding import Overflow, parse_overflow
 MIN_BITS, MAX_BITS = 3, 16
 _WIDTHS = f"give widths from {MIN_BITS} to {MAX_BITS}"
 # Metrics that the few largest elements decide, of which a fit to the bulk says little.
-_OF_THE_LARGEST = (Metric.nmse, Metric.sqnr, Metric.cosine)
+OF_THE_LARGEST = (Metric.nmse, Metric.sqnr, Metric.cosine)
 _EMULATED = 2  # how many of the best candidates are emulated
 
 
@@ -484,7 +484,7 @@ def _for_tensor(
 def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:
     basis = plan.basis
     if basis is Basis.auto:
-        fits = fit.quality in ("good", "usable") and plan.metric not in _OF_THE_LARGEST
+        fits = fit.quality in ("good", "usable") and plan.metric not in OF_THE_LARGEST
         basis = Basis.fit if fits else Basis.sketch
     source: Lognormal | Sketch = fit if basis is Basis.fit else sketch
     candidates = []
