@@ -19,6 +19,7 @@ Values = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ALL_BITS = 6  # formats of up to this many bits are boundaries all over
+_FINEST = 40  # bits of a gap that float64 can still place
 
 
 # Codes that matter ----------------------------------------------------------------------------
@@ -68,10 +69,14 @@ def _of_both_signs(magnitudes: set[int], fmt: Format) -> Codes:
 
 
 class Draw:
-    """Random numbers of a seed, one after the other."""
+    """Random numbers of a seed, one after the other.
 
-    def __init__(self, seed: int, offset: int = 0) -> None:
+    `random_bits` are those of the mode that is to be tested, where it is stochastic.
+    """
+
+    def __init__(self, seed: int, offset: int = 0, random_bits: int = 0) -> None:
         self._seed, self._offset = seed, offset
+        self.random_bits = random_bits
 
     def words(self, n: int) -> Codes:
         """The next n words of the seed's stream."""
@@ -167,13 +172,23 @@ def gaps(places: Integers, fmt: Format) -> tuple[Values, Values]:
 
 
 def targets(fmt: Format, n: int, draw: Draw) -> Values:
-    """Results to aim at: middles mostly, a quarter of them each about zero and about the end."""
+    """Results to aim at: middles mostly, and a quarter each about zero and about the end.
+
+    Where rounding is stochastic, half of them lie about the points that random integers decide at.
+    """
     binade = 1 << fmt.mantissa_bits
+    ends = {0, 1, binade - 1, binade, fmt.max_code - 1, fmt.max_code}
+    critical = draw.of(np.array([k for k in ends if 0 <= k <= fmt.max_code], np.int64), n)
     zone = draw.between(0, 3, n)
     low = np.where(zone == 1, max(fmt.max_code - binade, 0), 0)
     high = np.where(zone == 0, min(2 * binade, fmt.max_code), fmt.max_code)
-    below, above = gaps(draw.between(low, high, n), fmt)
+    places = draw.between(low, high, n)
+    below, above = gaps(np.where(draw.one_in(8, n), critical, places), fmt)
     part = draw.of(np.array([0.5, 0.5, 0.25, 0.0]), n)
+    if draw.random_bits:
+        unit = 2.0 ** -min(draw.random_bits, _FINEST)
+        finer = (draw.between(0, int(1 / unit) - 1, n).astype(np.float64) + part) * unit
+        part = np.where(draw.one_in(2, n), finer, part)
     with np.errstate(over="ignore", invalid="ignore"):
         points = np.nan_to_num(below + part * (above - below))
         return draw.signs(n) * np.minimum(points, 2 * float(fmt.max))

@@ -57,10 +57,9 @@ def every(widths: list[int], start: int, stop: int) -> list[Codes]:
 
 
 def chosen(
-    operation: str, formats: list[Format], result: Format, count: int, seed: int, chunk: int
+    operation: str, formats: list[Format], result: Format, count: int, draw: Draw, chunk: int
 ) -> Iterator[list[Codes]]:
     """Operands, in these formats, for `count` tests of an operation, in chunks."""
-    draw = Draw(seed)
     if operation == "cast":
         kinds = _casts(formats[0], result, count, draw)
     elif operation == "dot":
@@ -79,32 +78,41 @@ def chosen(
 # Kinds of all operations ------------------------------------------------------------------------
 
 
-def _sample(size: int, rows: int, first: int, n: int, draw: Draw) -> Integers:
-    """Which of `size` things the tests from `first` on take, of `rows` in all."""
-    indices = np.arange(first, first + n, dtype=np.int64)
-    if size <= rows:
-        return indices
-    if size > _STRIDE_LIMIT:
-        return draw.between(0, size - 1, n)
-    stride = int(size * 0.618) | 1
-    while gcd(stride, size) != 1:
-        stride += 2
-    return indices * stride % size
+def _listed(
+    radices: list[int],
+    count: int,
+    share: float,
+    draw: Draw,
+    make: Callable[[list[Integers]], list[Codes]],
+) -> _Kind:
+    """What `make` makes of all combinations of digits below these radices, or of a sample."""
+    size, rows = prod(radices), int(count * share)
+    stride = 1
+    if rows < size <= _STRIDE_LIMIT:  # a sample without repetition, from everywhere
+        stride = int(size * 0.618) | 1
+        while gcd(stride, size) != 1:
+            stride += 2
+
+    def made(first: int, n: int) -> list[Codes]:
+        if size > _STRIDE_LIMIT:
+            return make([draw.between(0, radix - 1, n) for radix in radices])
+        rest = np.arange(first, first + n, dtype=np.int64) * stride % size
+        digits: list[Integers] = []
+        for radix in reversed(radices):
+            rest, digit = np.divmod(rest, radix)
+            digits.append(digit)
+        return make(digits[::-1])
+
+    return _Kind(made, share, size)
 
 
 def _product(pools: list[Codes], count: int, share: float, draw: Draw) -> _Kind:
     """Everything in the pools with everything."""
-    size = prod(len(pool) for pool in pools)
 
-    def make(first: int, n: int) -> list[Codes]:
-        rest = _sample(size, int(count * share), first, n, draw)
-        columns: list[Codes] = []
-        for pool in reversed(pools):
-            rest, index = np.divmod(rest, len(pool))
-            columns.append(pool[index])
-        return columns[::-1]
+    def make(indices: list[Integers]) -> list[Codes]:
+        return [pool[index] for pool, index in zip(pools, indices, strict=True)]
 
-    return _Kind(make, share, size)
+    return _listed([len(pool) for pool in pools], count, share, draw, make)
 
 
 def _drawn(make: Callable[..., list[Codes]], share: float, *arguments: Any) -> _Kind:
@@ -129,20 +137,16 @@ def _casts(source: Format, result: Format, count: int, draw: Draw) -> list[_Kind
 
 def _decisions(source: Format, result: Format, count: int, share: float, draw: Draw) -> _Kind:
     """Every value of the result's format, and the middle to the next, with their neighbours."""
-    signs = 2 if source.signed else 1
-    size = 6 * signs * (result.max_code + 1)
 
-    def make(first: int, n: int) -> list[Codes]:
-        rest = _sample(size, int(count * share), first, n, draw)
-        rest, sign = np.divmod(rest, signs)
-        rest, offset = np.divmod(rest, 3)
-        places, middle = np.divmod(rest, 2)
+    def make(digits: list[Integers]) -> list[Codes]:
+        places, middle, offset, sign = digits
         low, high = gaps(places, result)
         with np.errstate(over="ignore", invalid="ignore"):
             points = np.where(middle == 1, low + (high - low) / 2, low)
         return [near(np.where(sign == 1, -points, points), source, offset - 1)]
 
-    return _Kind(make, share, size)
+    radices = [result.max_code + 1, 2, 3, 2 if source.signed else 1]
+    return _listed(radices, count, share, draw, make)
 
 
 def _beside_decisions(source: Format, result: Format, draw: Draw, n: int) -> list[Codes]:
@@ -170,7 +174,12 @@ def _operations(operation: str, fmt: Format, places: int, count: int, draw: Draw
     ]
     makers = {
         "add": ((_near_sum, 1 / 4), (_cancelling_sum, 1 / 8), (_drawn_sum, 0)),
-        "mul": ((_near_product, 1 / 8), (_tied_product, 1 / 4), (_drawn_product, 0)),
+        "mul": (
+            (_near_product, 1 / 8),
+            (_tied_product, 1 / 8),
+            (_product_of_low_bits, 1 / 8),
+            (_drawn_product, 0),
+        ),
         "fma": ((_near_fma, 1 / 8), (_tied_fma, 1 / 8), (_cancelling_fma, 1 / 8), (_drawn_fma, 0)),
     }
     return kinds + [_drawn(make, share, fmt, draw) for make, share in makers[operation]]
@@ -180,21 +189,19 @@ def _subnormals(
     fmt: Format, places: int, boundary: Codes, count: int, share: float, draw: Draw
 ) -> _Kind:
     """Every subnormal in every place, beside boundaries and draws."""
-    each = (1 << fmt.mantissa_bits) - 1 if fmt.zero else 0
-    signs = 2 if fmt.signed else 1
-    size = each * signs * places
 
-    def make(first: int, n: int) -> list[Codes]:
-        rest, place = np.divmod(_sample(size, int(count * share), first, n, draw), places)
-        magnitude, sign = np.divmod(rest, signs)
+    def make(digits: list[Integers]) -> list[Codes]:
+        magnitude, sign, place = digits
         subnormal = (magnitude + 1 + (sign << fmt.magnitude_bits)).astype(np.uint64)
         columns: list[Codes] = []
         for k in range(places):
+            n = place.size
             other = np.where(draw.one_in(2, n), draw.of(boundary, n), draw.codes(fmt, n))
             columns.append(np.where(place == k, subnormal, other))
         return columns
 
-    return _Kind(make, share, size)
+    each = (1 << fmt.mantissa_bits) - 1 if fmt.zero else 0
+    return _listed([each, 2 if fmt.signed else 1, places], count, share, draw, make)
 
 
 def _offsets(fmt: Format, draw: Draw, n: int) -> Integers:
@@ -208,7 +215,8 @@ def _near_sum(fmt: Format, draw: Draw, n: int) -> list[Codes]:
     aims = targets(fmt, n, draw)
     apart = np.where(draw.one_in(2, n), 0, draw.between(-fmt.precision - 2, 2, n))
     x = near(draw.values(exponents_of(aims, fmt) + apart), fmt)
-    y = near(aims - values_of(x, fmt), fmt, _offsets(fmt, draw, n))
+    with np.errstate(over="ignore"):
+        y = near(aims - values_of(x, fmt), fmt, _offsets(fmt, draw, n))
     return draw.swapped(x, y)
 
 
@@ -289,6 +297,27 @@ def _tied_product(fmt: Format, draw: Draw, n: int) -> list[Codes]:
     """Ties, and what is a place of an operand beside them."""
     x, y, _ = _tied_factors(fmt, draw, n)
     return draw.swapped(x, near(values_of(y, fmt), fmt, _offsets(fmt, draw, n)))
+
+
+def _product_of_low_bits(fmt: Format, draw: Draw, n: int) -> list[Codes]:
+    """Products of full length whose discarded bits are one or all, or next to the half.
+
+    With x odd and y = t / x modulo 2^(p−1), and a leading bit, the product's low bits are t.
+    """
+    p = fmt.precision
+    ones, half = (1 << (p - 1)) - 1, (1 << (p - 1)) >> 1
+    x = _odd(np.full(n, p), draw).astype(np.uint64)
+    inverse = x.copy()  # to three bits, which every step doubles
+    for _ in range(5):
+        inverse *= np.uint64(2) - x * inverse
+    t = draw.of(np.array([1, ones, half - 1, half + 1, half], np.int64), n).astype(np.uint64)
+    y = (t * inverse & np.uint64(ones)) | np.uint64(1 << (p - 1))
+    normal = draw.between(min(fmt.emin, fmt.emax), fmt.emax, n)
+    first, second = (e - p + 1 for e in _split(normal, fmt, draw))
+    return [
+        near(scaled(x.astype(np.float64) * draw.signs(n), first), fmt),
+        near(scaled(y.astype(np.float64) * draw.signs(n), second), fmt),
+    ]
 
 
 def _drawn_product(fmt: Format, draw: Draw, n: int) -> list[Codes]:

@@ -48,6 +48,7 @@ from fpsim.format import Format, NaNs
 from fpsim.hardware import operands
 from fpsim.hardware.draws import Draw
 from fpsim.rounding import (
+    MAX_RANDOM_BITS,
     Overflow,
     Rounding,
     Stochastic,
@@ -227,8 +228,9 @@ class Vectors:
                 for start in range(0, space, CHUNK)
             )
         else:
+            draw = Draw(self.seed, random_bits=self.random_bits)
             chunks = operands.chosen(
-                self.operation, self.formats, self.result, self.tests, self.seed, CHUNK
+                self.operation, self.formats, self.result, self.tests, draw, CHUNK
             )
         for chunk in chunks:
             yield [codes.astype(t) for codes, t in zip(chunk, dtypes, strict=True)]
@@ -262,7 +264,9 @@ class Vectors:
     ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """(codes of the results, flags) of an operation other than dot, in any mode."""
         flags = np.empty(codes[0].size, np.uint8)
-        values = [_signalling(c, fmt) for c, fmt in zip(codes, self.formats, strict=True)]
+        # A cast may have to compute in float64: in float32 a signalling NaN is quiet by then.
+        dtype = np.float64 if self.operation is Operation.cast else None
+        values = [_signalling(c, fmt, dtype) for c, fmt in zip(codes, self.formats, strict=True)]
         options: dict[str, Any] = {
             "rounding": rounding,
             "overflow": overflow,
@@ -280,7 +284,7 @@ class Vectors:
         n, bits = codes[0].size, self.random_bits
         most = np.uint64((1 << bits) - 1)
         random = draw.words(n) >> np.uint64(64 - bits)
-        kind = draw.between(0, 15, n)
+        kind = draw.between(0, 7 if bits <= MAX_RANDOM_BITS else 15, n)
         random[kind == 0] = 0
         random[kind == 1] = most
         sides = np.flatnonzero((kind == 2) | (kind == 3))
@@ -314,9 +318,9 @@ class Vectors:
         return [*codes, *random, encode(sums, self.result)]
 
 
-def _signalling(codes: NDArray[Any], fmt: Format) -> NDArray[Any]:
+def _signalling(codes: NDArray[Any], fmt: Format, dtype: Any) -> NDArray[Any]:
     """Values of codes; NaN whose leading mantissa bit is clear, where IEEE 754 has it, signal."""
-    values: NDArray[Any] = decode(codes, fmt)
+    values: NDArray[Any] = decode(codes, fmt, dtype)
     if fmt.nans is NaNs.ieee and fmt.mantissa_bits > 1:
         quiet = codes & codes.dtype.type(1 << (fmt.mantissa_bits - 1))
         signals = np.isnan(values) & (quiet == 0)
