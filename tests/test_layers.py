@@ -36,8 +36,8 @@ LAYERS: list[set[str]] = [
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
-    {"files", "certify", "hardware.coverage", "hardware.draws"},
-    {"hardware.operands"},
+    {"files", "certify", "hardware.coverage", "hardware.draws", "hardware.rendering"},
+    {"hardware.operands", "hardware.c_header"},
     {"hardware.vectors"},
     {"hardware.vector_files"},
     {"cli"},
@@ -45,6 +45,7 @@ LAYERS: list[set[str]] = [
 BESIDE = {("analysis.lognormal", "analysis.error")}
 UPWARD_IN_FUNCTIONS = {("format", "catalog"), ("accumulate", "units")}
 OPTIONAL = ["matplotlib", "torch", "ml_dtypes", "safetensors", "hypothesis", "dask", "gmpy2"]
+OPTIONAL.append("jinja2")
 
 
 def modules() -> dict[str, Path]:

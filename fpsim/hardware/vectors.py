@@ -1,7 +1,7 @@
 """Test vectors: operands, result and flags of an operation, as files that benches read.
 
 Imports arguments, catalog, format, rounding, cast, arithmetic, accumulate, draws,
-operands.
+operands, rendering.
 
 The vector format
 -----------------
@@ -29,7 +29,6 @@ A NaN result is `Format.nan_code`. Tests whose result is a NaN that the format l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -47,6 +46,7 @@ from fpsim.catalog import parse
 from fpsim.format import Format, NaNs
 from fpsim.hardware import operands
 from fpsim.hardware.draws import Draw
+from fpsim.hardware.rendering import identifier
 from fpsim.rounding import (
     MAX_RANDOM_BITS,
     Overflow,
@@ -128,16 +128,16 @@ class Vectors:
     @property
     def name(self) -> str:
         """What its files are called."""
-        parts: list[str] = [str(self.operation)]
+        name = str(self.operation)
         if self.source is not None:
-            parts.append(str(self.source))
+            name += f"_{identifier(str(self.source))}"
         if self.accumulator is not None:
-            parts[0] += str(self.terms)
+            name += str(self.terms)
         mode = str(self.rounding)
         if isinstance(self.rounding, Stochastic):
-            bits = self.rounding.bits
-            mode = "stochastic" if bits is None else f"stochastic_{self.rounding.variant}{bits}"
-        return re.sub(r"[^a-z0-9]+", "_", "_".join([*parts, mode, self.overflow]).lower())
+            bits, variant = self.rounding.bits, self.rounding.variant.lower()
+            mode = "stochastic" if bits is None else f"stochastic_{variant}{bits}"
+        return f"{name}_{mode}_{self.overflow}"
 
     @property
     def formats(self) -> list[Format]:
