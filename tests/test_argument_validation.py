@@ -21,6 +21,8 @@ import fpsim
 import fpsim.certify
 from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, plot, report, threads
 from fpsim.analysis.measure import summary_between
+from fpsim.hardware.vector_files import write
+from fpsim.hardware.vectors import vectors
 
 SENTINEL = 0xA5
 REAL = "real numbers"
@@ -328,6 +330,47 @@ for options, error, words in (
     ),
 ):
     row(fpsim.allocate_sparsity, COUNTED, 0.5, error=error, words=words, **options)
+
+# Test vectors ------------------------------------------------------------------------------------
+
+row(vectors, "e4m", "add", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+row(vectors, FAR, "add", error=ValueError, words=[FAR, "binary64", "fpsim.spec"])
+row(vectors, "e4m3", "cast", source=FAR, error=ValueError, words=[FAR, "binary64"])
+for op in ("divide", 3, None):
+    row(vectors, "e4m3", op, error=ValueError, words=[f"op={op!r}", "'cast'", "'fma'", "'dot'"])
+row(vectors, "e4m3", "add", source="binary16", error=ValueError, words=["source=", "op='cast'"])
+row(vectors, "e4m3", "add", rounding="nearest", error=ValueError, words=["'nearest'", *ROUNDINGS])
+row(vectors, "e4m3", "add", overflow="clip", error=ValueError, words=["'clip'", "'saturate'"])
+row(vectors, "e4m3", "add", tininess="late", error=ValueError, words=["'late'", "'before'"])
+row(vectors, "e4m3", "add", accumulator=SUM, error=ValueError, words=["accumulator=", "op='dot'"])
+row(vectors, "e4m3", "add", terms=4, error=ValueError, words=["terms=4", "op='dot'"])
+for count, error in ((0, ValueError), (1 << 41, ValueError), (1e6, TypeError), (True, TypeError)):
+    words = [f"count={count}", "1 to 2**40"]
+    row(vectors, "e4m3", "add", count=count, error=error, words=words)
+for seed, error in ((-1, ValueError), (OPEN_END, ValueError), ("a", TypeError)):
+    row(vectors, "e4m3", "add", seed=seed, error=error, words=[f"seed={seed!r}", "from 0"])
+row(vectors, "e4m3", "dot", error=TypeError, words=["accumulator=None", "fpsim.Accumulator"])
+row(vectors, "e4m3", "dot", accumulator="e4m3", error=TypeError, words=["'e4m3'", "Accumulator"])
+words = ["rounding='to_odd'", "fpsim.Accumulator(rounding=…)"]
+row(vectors, "e4m3", "dot", accumulator=SUM, rounding="to_odd", error=ValueError, words=words)
+words = ["overflow='nan'", "fpsim.Accumulator(overflow=…)"]
+row(vectors, "e4m3", "dot", accumulator=SUM, overflow="nan", error=ValueError, words=words)
+for terms, error in ((0, ValueError), (1025, ValueError), (2.0, TypeError)):
+    words = [f"terms={terms}", "1 to 1024"]
+    row(vectors, "e4m3", "dot", accumulator=SUM, terms=terms, error=error, words=words)
+row(vectors, "ue4m3", "dot", accumulator=SUM, error=ValueError, words=["fmt=ue4m3", "no sign"])
+endless = fpsim.Accumulator(fpsim.Format(3, 2, nans="none"))
+words = ["infinity and no NaN", "one with NaN"]
+row(vectors, "e4m3", "dot", accumulator=endless, error=ValueError, words=words)
+h100 = fpsim.Accumulator.preset("nvidia-h100", "float8_e4m3fn")
+words = ["fmt=binary16", "operands=float8_e4m3fn"]
+row(vectors, "binary16", "dot", accumulator=h100, error=ValueError, words=words)
+pairwise = fpsim.Accumulator("e4m3", Stochastic(4), order="pairwise")
+words = ["at random", "order='sequential'", "order='exact'"]
+row(vectors, "e4m3", "dot", accumulator=pairwise, error=ValueError, words=words)
+row(write, "e4m3", ".", error=TypeError, words=["tests='e4m3'", "vectors(…)"])
+words = ["kinds='hex'", "'txt', 'mem', 'csv'"]
+row(write, vectors("e4m3", "add"), ".", ["hex"], error=ValueError, words=words)
 
 # round and encode -------------------------------------------------------------------------------
 

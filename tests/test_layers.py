@@ -51,7 +51,18 @@ LAYERS: list[set[str]] = [
         "gradients.pruning",
     },
     {"analysis.recommend"},
-    {"files", "certify", "gradients.scaled", "plot.style"},
+    {
+        "certify",
+        "files",
+        "gradients.scaled",
+        "hardware.coverage",
+        "hardware.draws",
+        "hardware.rendering",
+        "plot.style",
+    },
+    {"hardware.operands", "hardware.c_header"},
+    {"hardware.vectors"},
+    {"hardware.vector_files"},
     {"plot.formats", "plot.data", "plot.choice", "plot.sums", "plot.tradeoff"},
     {"plot"},
     {"report", "explore"},
@@ -84,7 +95,7 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if name not in ("__init__", "analysis", "gradients"):  # these hold no code
+        if name not in ("__init__", "analysis", "gradients", "hardware"):  # these hold no code
             found[name] = path
     return found
 

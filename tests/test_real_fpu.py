@@ -14,11 +14,14 @@ Infinities are not asked of the unit's casts. `fpnew_cast_multi` sends them down
 that overflow, so that it flags them inexact, and where the mode points back turns them into the
 largest finite number; IEEE 754-2019 (6.1, 7.4) has their conversion exact. What fpsim makes of them
 is compared with that rule.
+
+The test vectors that `fpsim.hardware` writes are judged too, read back from their files.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,8 @@ from fpu import cvfpu
 
 import fpsim
 from fpsim import Flag
+from fpsim.hardware.vector_files import write
+from fpsim.hardware.vectors import vectors
 
 pytestmark = pytest.mark.fpu
 
@@ -258,3 +263,46 @@ def test_binary32_converted(fpu: cvfpu.Fpu, fmt: str, mode: str) -> None:
 @pytest.mark.parametrize("fmt", ["binary16", "bfloat16", "binary32"])
 def test_boundary_and_drawn_operands(fpu: cvfpu.Fpu, fmt: str, name: str, mode: str) -> None:
     judge(fpu, name, drawn_operands(name, fmt, DRAWS, 754), fmt, mode)
+
+
+# Test vectors -------------------------------------------------------------------------------------
+
+
+def vectors_read(folder: Path, *arguments: Any, **options: Any) -> tuple[list[Array], Array, Array]:
+    """(operands, results, flags) of the lines of a file."""
+    tests = vectors(*arguments, overflow="infinity", seed=754, **options)
+    entry = write(tests, folder)
+    with (folder / entry["files"][0]).open() as file:
+        lines = [[int(number, 16) for number in line.split(" ")] for line in file]
+    *operands, results, flags = np.array(lines, np.uint32).T
+    return operands, results, flags.astype(np.uint8)
+
+
+@every_mode
+@pytest.mark.parametrize("name", cvfpu.OPERATIONS)
+@pytest.mark.parametrize("fmt", cvfpu.FORMATS)
+def test_vectors_are_accepted(
+    fpu: cvfpu.Fpu, fmt: str, name: str, mode: str, tmp_path: Path
+) -> None:
+    op = "mul" if name == "multiply" else name
+    operands, results, flags = vectors_read(tmp_path, fmt, op, rounding=mode, count=1 << 16)
+    answer = fpu.operate(name, operands, fmt, mode)
+    assert_agrees(
+        f"vectors {name} {fmt} {mode}", operands, values_of(results, fmt), flags, answer, fmt
+    )
+
+
+@every_mode
+@pytest.mark.parametrize("source", cvfpu.FORMATS)
+@pytest.mark.parametrize("fmt", cvfpu.FORMATS)
+def test_vectors_of_casts_are_accepted(
+    fpu: cvfpu.Fpu, fmt: str, source: str, mode: str, tmp_path: Path
+) -> None:
+    (codes,), results, flags = vectors_read(
+        tmp_path, fmt, "cast", source=source, rounding=mode, count=1 << 16
+    )
+    finite = ~np.isinf(values_of(codes, source))
+    answer = fpu.cast(codes[finite], source, fmt, mode)
+    values = values_of(results[finite], fmt)
+    question = f"vectors cast {source} to {fmt} {mode}"
+    assert_agrees(question, [codes[finite]], values, flags[finite], answer, fmt)
