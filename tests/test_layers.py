@@ -36,7 +36,10 @@ LAYERS: list[set[str]] = [
     {"analysis.error", "analysis.lognormal"},
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
-    {"files", "certify"},
+    {"files", "certify", "hardware.coverage", "hardware.draws"},
+    {"hardware.operands"},
+    {"hardware.vectors"},
+    {"hardware.vector_files"},
     {"cli"},
 ]
 BESIDE = {("analysis.lognormal", "analysis.error")}
@@ -48,7 +51,7 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if name not in ("__init__", "analysis", "gradients"):  # these hold no code
+        if name not in ("__init__", "analysis", "gradients", "hardware"):  # these hold no code
             found[name] = path
     return found
 
