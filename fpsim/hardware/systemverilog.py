@@ -28,9 +28,10 @@ class Unit:
     ----------
     module : str
         Its name; the file is ``<module>.sv``, its bench ``<module>_bench.sv``.
+    kind : str
+        The name without the design's: ``to_binary32``, ``from_<source>``, ``multiply``, ``fma``.
     operation : str
-        How the names of its vector files begin: ``mul``, ``fma``, ``cast_<source>``; that of the
-        decoder to binary32 is ``to_binary32.txt``, without mode and rule.
+        What its vectors are of: ``cast``, ``mul`` or ``fma``.
     operands : tuple of Format
         Of the ports x, y and z, as many as there are.
     result : Format
@@ -39,6 +40,7 @@ class Unit:
     """
 
     module: str
+    kind: str
     operation: str
     operands: tuple[Format, ...]
     result: Format
@@ -57,7 +59,14 @@ class Unit:
     @property
     def rounds(self) -> bool:
         """Whether it has ports for a rounding mode and an overflow rule."""
-        return self.operation != "to_binary32"
+        return self.kind != "to_binary32"
+
+    @property
+    def stem(self) -> str:
+        """How the names of its vector files begin: ``mul``, ``fma``, ``cast_<source>``."""
+        if self.operation != "cast":
+            return self.operation
+        return re.sub(r"[^a-z0-9]+", "_", f"cast_{self.operands[0]}".lower())
 
 
 @dataclass(frozen=True)
@@ -82,13 +91,13 @@ class Design:
     files: Mapping[str, str] = field(repr=False)
     units: tuple[Unit, ...] = field(repr=False)
 
-    def unit(self, operation: str) -> Unit:
-        """The unit of an operation, such as ``'mul'``, ``'fma'`` or ``'cast_binary32'``."""
+    def unit(self, kind: str) -> Unit:
+        """The unit of a kind, such as ``'multiply'``, ``'fma'`` or ``'from_binary32'``."""
         for unit in self.units:
-            if unit.operation == operation:
+            if unit.kind == kind:
                 return unit
-        allowed = ", ".join(repr(unit.operation) for unit in self.units)
-        raise ValueError(f"operation={shown(operation)} is not one of {allowed}")
+        allowed = ", ".join(repr(unit.kind) for unit in self.units)
+        raise ValueError(f"kind={shown(kind)} is not one of {allowed}")
 
 
 def systemverilog(
@@ -107,7 +116,7 @@ def systemverilog(
     ----------
     fmt : Format, str or dtype
     sources : iterable of Format, str or dtype
-        The formats to encode from, each by an encoder of its own.
+        The formats to encode from, each by an encoder of its own; not from `fmt` itself.
     stochastic : Stochastic or None
         What mode 8 is, with `bits`; None leaves it out, and the port for random bits with it.
     name : str, optional
@@ -127,17 +136,16 @@ def systemverilog(
     --------
     >>> from fpsim.hardware.systemverilog import systemverilog
     >>> design = systemverilog("float4_e2m1fn")
-    >>> [unit.module.removeprefix("float4_e2m1fn_") for unit in design.units]
+    >>> [unit.kind for unit in design.units]
     ['to_binary32', 'from_binary32', 'multiply', 'fma']
-    >>> list(design.unit("mul").files)  # doctest: +NORMALIZE_WHITESPACE
+    >>> list(design.unit("multiply").files)  # doctest: +NORMALIZE_WHITESPACE
     ['fpsim_pkg.sv', 'float4_e2m1fn_pkg.sv', 'float4_e2m1fn_decode.sv', 'float4_e2m1fn_round.sv',
      'float4_e2m1fn_multiply.sv']
     """
     fmt = parse(fmt)
     _require_bits(stochastic)
     own = _Named(fmt, identifier(str(fmt)) if name is None else _validated_name(name))
-    encoded = [_Named(s, identifier(str(s))) for s in map(parse, sources)]
-    encoded = [own if source.fmt == fmt else source for source in encoded]
+    encoded = [_Named(s, identifier(str(s))) for s in dict.fromkeys(map(parse, sources)) if s != fmt]
     _require_distinct([own, *encoded])
 
     context = _context(own, stochastic)
@@ -156,14 +164,14 @@ def systemverilog(
             write(f"{named.id}_decode.sv", "decode", **about),
         )
 
-    def unit(template: str, operation: str, operands: tuple[_Named, ...], *parts: str) -> None:
-        source = operands[0]
-        suffix = f"from_{source.id}" if template == "from" else template
-        module = f"{own.id}_{suffix}"
-        result = BINARY32 if template == "to_binary32" else fmt
-        file = write(f"{module}.sv", template, source=source.about())
+    def unit(
+        template: str, kind: str, operation: str, operands: list[_Named], parts: list[str]
+    ) -> None:
+        module = f"{own.id}_{kind}"
+        result = BINARY32 if kind == "to_binary32" else fmt
+        file = write(f"{module}.sv", template, source=operands[0].about())
         formats = tuple(operand.fmt for operand in operands)
-        made = Unit(module, operation, formats, result, (*parts, file))
+        made = Unit(module, kind, operation, formats, result, (*parts, file))
         write(made.bench, "bench", unit=made)
         units.append(made)
 
@@ -171,28 +179,18 @@ def systemverilog(
     package, decoder = parts_of(own)
     rounder = write(f"{own.id}_round.sv", "round")
     if fits_binary32(fmt):
-        unit("to_binary32", "to_binary32", (own,), common, package, decoder)
-    for source in dict.fromkeys(encoded):
-        parts = dict.fromkeys([common, package, *parts_of(source), rounder])
-        unit("from", f"cast_{source.id}", (source,), *parts)
-    unit("multiply", "mul", (own, own), common, package, decoder, rounder)
-    unit("fma", "fma", (own, own, own), common, package, decoder, rounder)
+        unit("to_binary32", "to_binary32", "cast", [own], [common, package, decoder])
+    for source in encoded:
+        parts = [common, package, *parts_of(source), rounder]
+        unit("from", f"from_{source.id}", "cast", [source], parts)
+    unit("multiply", "multiply", "mul", [own] * 2, [common, package, decoder, rounder])
+    unit("fma", "fma", "fma", [own] * 3, [common, package, decoder, rounder])
     return Design(fmt, own.id, stochastic, files, tuple(units))
 
 
 def fits_binary32(fmt: Format) -> bool:
-    """Whether binary32 holds the finite values of a format."""
-    values = Format(
-        fmt.exponent_bits,
-        fmt.mantissa_bits,
-        fmt.bias,
-        signed=fmt.signed,
-        subnormals=fmt.subnormals,
-        infinities=fmt.infinities,
-        nans=fmt.nans,
-        zero=fmt.zero,
-    )
-    return BINARY32.contains(values)
+    """Whether binary32 holds every value of a format, and is another one."""
+    return fmt != BINARY32 and BINARY32.contains(fmt)
 
 
 def identifier(text: str) -> str:
