@@ -5,11 +5,13 @@ Imports the design's data types of fpsim alone.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -138,12 +140,13 @@ def harness(unit: Unit, design: Design, tiny_before: bool) -> str:
 
 
 @lru_cache(maxsize=1)
-def _runtime(directory: str) -> list[str]:
-    """Verilator's runtime, compiled once."""
-    include = verilator_root() / "include"
+def _runtime() -> list[str]:
+    """Verilator's runtime, compiled once a process."""
+    include, directory = verilator_root() / "include", Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory)
     objects = []
     for part in ("verilated", "verilated_threads"):
-        target = Path(directory) / f"{part}.o"
+        target = directory / f"{part}.o"
         compile_cpp("-O1", "-c", str(include / f"{part}.cpp"), "-o", str(target))
         objects.append(str(target))
     return objects
@@ -178,13 +181,11 @@ class Simulation:
             *("--top-module", "harness", *(sources or paths(directory, unit)), str(top)),
         )
         assert done.returncode == 0, done.stdout
+        whole = work / "whole.cpp"  # one file, since reading Verilator's headers takes longest
+        parts = [*sorted(work.glob("V*.cpp")), HERE / "driver.cpp"]
+        whole.write_text("".join(f'#include "{part}"\n' for part in parts))
         library = work / "unit.so"
-        compile_cpp(
-            *("-O1", "-shared", f"-I{work}", str(HERE / "driver.cpp")),
-            *sorted(map(str, work.glob("V*.cpp"))),
-            *_runtime(str(directory.parent)),
-            *("-o", str(library)),
-        )
+        compile_cpp("-O1", "-shared", f"-I{work}", str(whole), *_runtime(), "-o", str(library))
         self.unit = unit
         self._run = ctypes.CDLL(str(library)).run
         codes = [np.ctypeslib.ndpointer(np.uint32, 1, flags="C_CONTIGUOUS")]
