@@ -25,7 +25,9 @@ _SMALL = 8  # bits of a code without its sign, up to which formats are drawn mor
 _WIDTHS = range(1, MAX_BITS + 1)
 _NEAR = 4  # biases so near to IEEE 754's are drawn more often
 _MOST_TERMS = 16  # in the blocks of an accumulator
-_MOST_KEPT = 30  # bits of aligned terms
+# Bits that aligned terms keep, and of their factors' mantissas: all at once take 50 at most.
+_MOST_KEPT = 30
+_MOST_OPERAND = 9
 
 _T = TypeVar("_T")
 
@@ -201,21 +203,23 @@ def _any_format(draw: st.DrawFn, wanted: _Wanted) -> Format:
     usual = (1 << (exponent_bits - 1)) - 1  # IEEE 754's
     if wanted.bias is None:
         nearest = min(max(usual, low), high)
-        near = range(max(nearest - _NEAR, low), min(nearest + _NEAR, high) + 1)
-        bias = draw(
-            st.just(nearest)
-            | st.sampled_from(sorted(near, key=lambda bias: abs(bias - usual)))
-            | st.integers(low - usual, high - usual).map(lambda above: above + usual)
-            | st.sampled_from([low, high])
+        near = sorted(
+            range(max(nearest - _NEAR, low), min(nearest + _NEAR, high) + 1),
+            key=lambda bias: abs(bias - nearest),
+        )
+        further = draw(st.integers(low - usual, high - usual))
+        bias = _pick(
+            draw,
+            [nearest, near[further % len(near)], usual + further, (low, high)[further % 2]],
         )
     else:
         allowed = [bias for bias in wanted.bias if low <= bias <= high]
-        bias = draw(st.sampled_from(sorted(allowed, key=lambda bias: (abs(bias - usual), bias))))
+        bias = _pick(draw, sorted(allowed, key=lambda bias: (abs(bias - usual), bias)))
     return kinds[0].with_widths(exponent_bits, mantissa_bits, bias)
 
 
 def _pick(draw: st.DrawFn, options: Sequence[_T]) -> _T:
-    """One of them, by one draw even of one: to Hypothesis, fewer draws are simpler."""
+    """One of them, by one draw even if there is but one: to Hypothesis, fewer draws are simpler."""
     return options[draw(st.integers(0, max(len(options) - 1, 1))) % len(options)]
 
 
@@ -267,8 +271,8 @@ def formats(
     >>> from fpsim.strategies import formats
     >>> find(formats(), lambda fmt: True)
     Format(2, 0)
-    >>> find(formats(bits=range(4, 9)), lambda fmt: not fmt.infinities and fmt.max > 20)
-    Format(4, 0, infinities=False, nans='all_ones')
+    >>> find(formats(bits=range(4, 9)), lambda fmt: not fmt.infinities)
+    Format(3, 0, infinities=False, nans='all_ones')
     """
     wanted = _Wanted(
         some_integers("bits", bits, 1, MAX_BITS),
@@ -391,20 +395,20 @@ def _accumulator(
     fmts: SearchStrategy[Format],
     roundings: SearchStrategy[Any],
     orders: Sequence[Order | None],
+    others: SearchStrategy[Format],
+    narrow: SearchStrategy[Format],
 ) -> Accumulator:
     def maybe(applies: bool, strategy: SearchStrategy[_T]) -> _T | None:
-        # A draw also where it does not apply, for no order is to be simpler by having fewer.
-        return draw(strategy) if draw(st.booleans()) and applies else None
+        # Drawn in any case: examples of as many draws are simplified one draw after the other.
+        there, example = draw(st.booleans()), draw(strategy)
+        return example if there and applies else None
 
     order = _pick(draw, orders)
     fmt, rounding, overflow = draw(fmts), draw(roundings), draw(overflows())
-    others = formats(signed=True, zero=True)
     product = maybe(order not in (_ALIGNED, Order.exact), others)
     block, block_order = draw(st.integers(1, _MOST_TERMS)), draw(st.sampled_from(_BLOCK_ORDERS))
     block_fmt = maybe(order is Order.blocked, others)
     bits, alignment = draw(st.integers(0, _MOST_KEPT)), draw(st.sampled_from(_ALIGNMENTS))
-    # A product and the bits that are kept beside it have 50 bits at most.
-    narrow = formats(signed=True, zero=True, mantissa_bits=range((48 - bits) // 2 + 1))
     operands = maybe(order is _ALIGNED, narrow)
     shape: dict[str, Any] = {"order": order, "product": product}
     if order is _ALIGNED:
@@ -468,4 +472,6 @@ def accumulators(
         rounding = roundings()
     elif not isinstance(rounding, SearchStrategy):
         rounding = st.just(parse_rounding(rounding))
-    return _accumulator(fmt, rounding, orders)
+    others = formats(signed=True, zero=True)
+    narrow = formats(signed=True, zero=True, mantissa_bits=range(_MOST_OPERAND + 1))
+    return _accumulator(fmt, rounding, orders, others, narrow)
