@@ -140,9 +140,9 @@ def _with_specials(
     return st.one_of(several)
 
 
-def longer(strategy: SearchStrategy[_T]) -> SearchStrategy[_T]:
+def longer(strategy: SearchStrategy[_T], numbers: int = 1) -> SearchStrategy[_T]:
     """The same, by more draws than numbers take: to Hypothesis, fewer draws are simpler."""
-    return st.tuples(strategy, *[st.booleans()] * 4).map(itemgetter(0))
+    return st.tuples(strategy, *[st.booleans()] * (4 * numbers)).map(itemgetter(0))
 
 
 @shown_as_called
@@ -326,7 +326,7 @@ def arrays(
     >>> from hypothesis import find
     >>> from fpsim.strategies import arrays
     >>> find(arrays("float4_e2m1fn", 3), lambda x: (x.codes == 3).any())
-    FloatArray([1.5, 0. , 0. ], fmt=float4_e2m1fn)
+    array([1.5, 0. , 0. ], fmt='float4_e2m1fn')
     """
     boolean("unique", unique)
     target = None if dtype is None else _float_dtype(dtype)

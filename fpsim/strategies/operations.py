@@ -206,11 +206,8 @@ def operands(
     count, _ = _SOLVED[name]
     any_value = values(held, allow_nan=allow_nan, allow_infinity=allow_infinity)
     extremes = longer(st.sampled_from(_extremes(held, allow_nan, allow_infinity)))
-    several: list[SearchStrategy[tuple[Any, ...]]] = [
-        st.tuples(*[any_value] * count),
-        st.tuples(*[any_value | extremes] * count),
-        *[_aimed(chosen, held, name)] * 2,
-    ]
+    aimed = _aimed(chosen, held, name)
+    several = [st.tuples(*[any_value | extremes] * count), aimed, aimed]
     if name in ("multiply", "fma") and _tails(chosen, held):
         products = _nearest_products(chosen, held)
         several.append(products if name == "multiply" else _and_little(products, held))
@@ -219,7 +216,8 @@ def operands(
     if count == 3:
         two = "multiply" if name == "fma" else "add"
         several.append(_and_little(_aimed(chosen, held, two), held))
-    return st.one_of(several)
+    plain = st.tuples(*[any_value] * count)
+    return st.one_of(plain, *(longer(some, count) for some in several))
 
 
 def _extremes(

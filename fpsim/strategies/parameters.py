@@ -343,8 +343,7 @@ def roundings(
     if boolean("deterministic", deterministic):
         several += [st.sampled_from(Rounding)] * 2
     if boolean("stochastic", stochastic):
-        widths = st.integers(0, MAX_RANDOM_BITS)  # 0: every bit
-        several.append(st.builds(_stochastic, widths, st.sampled_from("ABC")))
+        several.append(_stochastic())
     if not several:
         raise ValueError(
             "deterministic=False and stochastic=False leave no rounding; let one of them be True"
@@ -352,7 +351,9 @@ def roundings(
     return st.one_of(several)
 
 
-def _stochastic(bits: int, variant: str) -> Stochastic:
+@st.composite
+def _stochastic(draw: st.DrawFn) -> Stochastic:
+    bits, variant = draw(st.integers(0, MAX_RANDOM_BITS)), draw(st.sampled_from("ABC"))
     return Stochastic(bits, variant) if bits else Stochastic()
 
 
