@@ -6,7 +6,7 @@ Imports accumulate, arithmetic, cast, catalog, format, inputs, reprs, rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,7 @@ def result(
     >>> x, y = fpsim.array([1.0], "float8_e4m3fn"), fpsim.array([0.3], "float8_e5m2")
     >>> with fpsim.result("binary16", rounding="toward_zero"):
     ...     x / y
-    FloatArray([3.19921875], fmt=binary16)
+    array([3.19921875], fmt='binary16')
     """
     mode = parse_rounding(rounding)
     stream = Stream.of(rng) if isinstance(mode, Stochastic) else None
@@ -111,11 +111,11 @@ def array(
     >>> import fpsim
     >>> x = fpsim.array([1.0, 0.3, -22.0], "float8_e4m3fn")
     >>> x
-    FloatArray([  1.    ,   0.3125, -22.    ], fmt=float8_e4m3fn)
+    array([  1.    ,   0.3125, -22.    ], fmt='float8_e4m3fn')
     >>> x.codes
     array([ 56,  42, 219], dtype=uint8)
     >>> x * x + 1.0
-    FloatArray([2.   , 1.125,   nan], fmt=float8_e4m3fn)
+    array([2.   , 1.125,   nan], fmt='float8_e4m3fn')
     """
     own = _own_format(x)
     if fmt is None and own is None:
@@ -167,7 +167,7 @@ class FloatArray(np.lib.mixins.NDArrayOperatorsMixin):
     >>> x.values
     array([0.000000e+00, 1.953125e-03, 4.480000e+02], dtype=float32)
     >>> np.sqrt(x)[1:]
-    FloatArray([ 0.04296875, 22.        ], fmt=float8_e4m3fn)
+    array([ 0.04296875, 22.        ], fmt='float8_e4m3fn')
     """
 
     __slots__ = ("codes", "fmt")
@@ -237,7 +237,9 @@ class FloatArray(np.lib.mixins.NDArrayOperatorsMixin):
         return FloatArray, (self.codes, self.fmt)
 
     def __repr__(self) -> str:
-        return f"FloatArray({self._printed(prefix='FloatArray(', separator=', ')}, fmt={self.fmt})"
+        # Code, as far as there are not too many elements: of `array`, with as many digits as needed.
+        values = self._printed(separator=", ", prefix="array(", floatmode="unique")
+        return f"array({values}, fmt={_as_code(self.fmt)})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -310,7 +312,7 @@ class FloatArray(np.lib.mixins.NDArrayOperatorsMixin):
         >>> import fpsim
         >>> x = fpsim.array([1.0] * 40, "float8_e4m3fn")
         >>> x.sum(), x.sum(order="pairwise")
-        (FloatArray(16., fmt=float8_e4m3fn), FloatArray(40., fmt=float8_e4m3fn))
+        (array(16., fmt='float8_e4m3fn'), array(40., fmt='float8_e4m3fn'))
         """
         values = self.values
         moved = values.ravel() if axis is None else np.moveaxis(values, axis, -1)
@@ -357,6 +359,14 @@ def _current() -> _Result:
 
 def _options(size: int) -> dict[str, Any]:
     return _current().options(size)
+
+
+def _as_code(fmt: Format) -> str:
+    """What `parse` takes for the format, or how to make it where it has a name of the user's."""
+    with suppress(ValueError):
+        if parse(str(fmt)) == fmt:
+            return repr(str(fmt))
+    return repr(fmt)
 
 
 def _mixed(formats: list[Format]) -> TypeError:

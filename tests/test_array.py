@@ -175,8 +175,14 @@ def test_codes_are_shared_with_ml_dtypes() -> None:
 
 def test_it_shows_itself() -> None:
     x = fpsim.array([1.0, -0.3], E4M3)
-    assert repr(x) == "FloatArray([ 1.    , -0.3125], fmt=float8_e4m3fn)"
-    assert repr(x[0]) == "FloatArray(1., fmt=float8_e4m3fn)"
+    assert repr(x) == "array([ 1.    , -0.3125], fmt='float8_e4m3fn')"
+    assert repr(x[0]) == "array(1., fmt='float8_e4m3fn')"
+    fine = fpsim.array([1 / 3, -0.0, np.inf, np.nan], "binary32")
+    named = fpsim.array([1.0, 1 / 3], fpsim.Format(4, 9, bias=3, name="mine"))
+    for each in (x, x[0], fine, named, fpsim.array([], E4M3), fpsim.array([[1.0]], "1-4-3")):
+        again = eval(repr(each), vars(fpsim) | {"nan": np.nan, "inf": np.inf})
+        assert (again.fmt, again.shape) == (each.fmt, each.shape)
+        assert np.array_equal(again.codes, each.codes)
     page = x._repr_html_()
     assert "float8_e4m3fn" in page
     assert "-0.3125" in page

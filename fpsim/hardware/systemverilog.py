@@ -145,7 +145,9 @@ def systemverilog(
     fmt = parse(fmt)
     _require_bits(stochastic)
     own = _Named(fmt, identifier(str(fmt)) if name is None else _validated_name(name))
-    encoded = [_Named(s, identifier(str(s))) for s in dict.fromkeys(map(parse, sources)) if s != fmt]
+    encoded = [
+        _Named(s, identifier(str(s))) for s in dict.fromkeys(map(parse, sources)) if s != fmt
+    ]
     _require_distinct([own, *encoded])
 
     context = _context(own, stochastic)
