@@ -65,6 +65,16 @@ def holds(dtype: np.dtype[Any], fmt: Format) -> bool:
     return parse(dtype.newbyteorder("=")).contains(fmt)
 
 
+def signed_format(name: str, dtype: np.dtype[Any]) -> Format:
+    """The format of a float dtype; TypeError for one that cannot hold zero and both signs."""
+    fmt = parse(dtype.newbyteorder("="))
+    if not (fmt.signed and fmt.zero):
+        raise TypeError(
+            f"{name} has dtype {dtype}, without sign or zero; convert {name} to float32 first"
+        )
+    return fmt
+
+
 def checked_output(
     name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any] | None:

@@ -22,7 +22,15 @@ ROOT = Path(fpsim.__file__).parent
 LAYERS: list[set[str]] = [
     {"arguments", "kernels.lanes", "kernels.exact"},
     {"kernels.words"},
-    {"kernels.casts", "kernels.luq", "kernels.nm", "kernels.statistics"},
+    {"kernels.chance"},
+    {
+        "kernels.casts",
+        "kernels.dither",
+        "kernels.luq",
+        "kernels.nm",
+        "kernels.pruning",
+        "kernels.statistics",
+    },
     {"kernels.operate"},
     {"kernels.accumulate"},
     {"format", "rounding", "kernels", "threads"},
@@ -34,7 +42,14 @@ LAYERS: list[set[str]] = [
     {"array", "analysis.sums"},
     {"analysis.sketch"},
     {"analysis.error", "analysis.lognormal"},
-    {"analysis.measure", "gradients.luq", "gradients.nm"},
+    {"analysis.measure", "analysis.pruning", "gradients.nonfinite"},
+    {
+        "gradients.allocation",
+        "gradients.dither",
+        "gradients.luq",
+        "gradients.nm",
+        "gradients.pruning",
+    },
     {"analysis.recommend"},
     {"files", "certify"},
     {"cli.terminal"},
@@ -270,10 +285,17 @@ def test_public_names_are_explained(name: str, thing: object) -> None:
 
 # Enumerations and plain results explain themselves by their members.
 WITHOUT_EXAMPLE = {
+    "Allocation",
+    "DitherExpectation",
+    "Dithered",
+    "LayerSparsity",
     "Flag",
     "Luq",
     "LuqExpectation",
     "PackedNM",
+    "Pruned",
+    "Pruning",
+    "PruningExpectation",
     "Metric",
     "NaNs",
     "Order",
@@ -281,6 +303,8 @@ WITHOUT_EXAMPLE = {
     "Recommendation",
     "Rounding",
     "SetRecommendation",
+    "SparsityAllocation",
+    "Weighting",
     "spec",
 }
 

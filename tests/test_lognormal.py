@@ -16,11 +16,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from fpsim import spec
-from fpsim.analysis.lognormal import (
-    Lognormal,
-    empirical_pruning_threshold,
-    empirical_sparsity,
-)
+from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.pruning import empirical_pruning_threshold, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.format import Format
 

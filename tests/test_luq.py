@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fpsim
 from fpsim import Lognormal, Sketch, Stream
-from fpsim.kernels import luq as luq_kernels
+from fpsim.kernels.chance import goes_up
 
 DTYPES = [np.float32, np.float64]
 
@@ -84,7 +84,7 @@ def test_where_the_upper_half_of_the_word_does_not_decide(dtype: Any, alpha: flo
 def test_the_second_look_is_exact(word: int, gap: float, excess: float, down: int) -> None:
     excess = math.ldexp(min(excess, gap) if down == 0 else excess, -down)
     exact = Fraction(word, 1 << 64) * Fraction(gap) < Fraction(excess)
-    assert bool(luq_kernels._goes_up(excess, gap, np.uint64(word))) == exact
+    assert bool(goes_up(excess, gap, np.uint64(word))) == exact
 
 
 @given(

@@ -591,6 +591,21 @@ def point_cells(sketch: Sketch, variance: Floats | None = None) -> Any:
     return variance < 2.0**-64  # a quarter of the sketch's unit, squared
 
 
+def two_points(sketch: Sketch) -> tuple[Floats, Floats, int]:
+    """(magnitudes over 2**k, how many elements each stands for, k), two a cell.
+
+    They are the mean of the cell's elements less and plus their standard deviation, over which any
+    function that is quadratic there has the mean that it has over the elements. The largest lie
+    in [1, 2).
+    """
+    reference = int(sketch.exponents[-1])
+    variance = sketch.variances
+    deviation = np.where(point_cells(sketch, variance), 0.0, np.sqrt(variance))
+    ends = np.concatenate([sketch.means - deviation, sketch.means + deviation])
+    points = np.ldexp(ends, np.tile(sketch.exponents - reference, 2))
+    return points, np.tile(sketch.counts / 2, 2), reference
+
+
 def _nearest(significand: Floats, exponent: Any, fmt: Format) -> Any:
     """The saturating nearest value to ``significand * 2**exponent > 0``, over ``2**exponent``."""
     top = exponent + np.frexp(significand)[1] - 1

@@ -315,13 +315,9 @@ class Lognormal:
         def excess(z: float) -> float:
             return float(self._pruned(np.float64(z))) - pruned
 
-        if excess(low) >= 0 or excess(high) <= 0:  # the bounds meet, but for rounding
-            z = low if excess(low) >= 0 else high
-        else:
-            z = scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14)
-        return math.exp(self.mu + self.sigma * z)
+        return math.exp(self.mu + self.sigma * _root(excess, low, high))
 
-    def pruning_nmse(self, threshold: ArrayLike) -> Any:
+    def pruning_nmse(self, threshold: ArrayLike, truncated_at: float | None = None) -> Any:
         """Mean squared error of stochastic pruning over ``E[X**2]``; zeros do not matter.
 
         ``V = exp(sigma z - 3 sigma**2 / 2) Phi(z - sigma) - Phi(z - 2 sigma)`` (derived).
@@ -329,6 +325,8 @@ class Lognormal:
         Parameters
         ----------
         threshold : array_like
+        truncated_at : float, optional
+            k: leave out what lies beyond k standard deviations of ln|x|; see `pruning_cosine`.
 
         Examples
         --------
@@ -336,11 +334,8 @@ class Lognormal:
         >>> round(float(Lognormal(0.0, 1.0).pruning_nmse(1.0)), 4)
         0.0127
         """
-        z = self._score(threshold)
-        if self.sigma == 0:
-            return np.expm1(np.maximum(z, 0.0))[()]
-        y = 2 * self.sigma - z
-        return tail_moment(y, -self.sigma) - tail_moment(y, 0.0)
+        k = None if truncated_at is None else _truncation(truncated_at)
+        return self._pruning_error(self._score(threshold), k)
 
     def pruning_cosine(self, threshold: ArrayLike, truncated_at: float | None = None) -> Any:
         """Cosine similarity between the data and their stochastically pruned version.
@@ -366,19 +361,47 @@ class Lognormal:
         >>> print(f"{population:.3f} {sample:.3f}")
         0.995 0.957
         """
-        sigma, z = self.sigma, self._score(threshold)
-        if truncated_at is None or sigma == 0:
-            return (1 + self.pruning_nmse(threshold)) ** -0.5
-        allowed = "finite, in standard deviations of ln|x|; None is the whole population"
-        truncated_at = real("truncated_at", truncated_at, allowed, math.isfinite)
-        k, log_ndtr = truncated_at, scipy.special.log_ndtr
-        y, end = 2 * sigma - np.minimum(z, k), 2 * sigma - k
-        # V over Phi(k - 2 sigma), in Mills ratios.
-        excess = np.exp(0.5 * (end - y) * (end + y)) * (mills_ratio(y - sigma) - mills_ratio(y))
-        below = (1 + excess / mills_ratio(end)) ** -0.5
-        kept = log_ndtr(k - 2 * sigma) - log_ndtr(k - sigma)
-        above = np.exp(0.75 * sigma**2 - 0.5 * sigma * np.maximum(z, k) + 0.5 * kept)
-        return np.where(z <= k, below, above)[()]
+        return (1 + self.pruning_nmse(threshold, truncated_at)) ** -0.5
+
+    def nmse_threshold(self, nmse: float, truncated_at: float | None = None) -> float:
+        """The threshold whose `pruning_nmse` is this: the inverse, 0 for 0.
+
+        Between ``a = V exp(3 sigma**2/2)`` and ``(1 + V) exp(3 sigma**2/2)``, with a and V as for
+        `sparsity` and `pruning_nmse` (derived), Brent's method finds it; above a truncation it
+        has a closed form.
+
+        Parameters
+        ----------
+        nmse : float
+            At least 0.
+        truncated_at : float, optional
+            As for `pruning_nmse`.
+
+        Examples
+        --------
+        >>> from fpsim import Lognormal
+        >>> fit = Lognormal(0.0, 2.0)
+        >>> round(fit.nmse_threshold(fit.pruning_nmse(20.0, 2.71), 2.71), 9)
+        20.0
+        """
+        wanted = real("nmse", nmse, "finite and at least 0", lambda v: 0 <= v < math.inf)
+        k = None if truncated_at is None else _truncation(truncated_at)
+        sigma = self.sigma
+        if wanted == 0:
+            return 0.0
+        if sigma == 0:
+            return math.exp(self.mu) * (1 + wanted)
+        kept = 0.0 if k is None else _log_kept(sigma, k)
+        high = 1.5 * sigma + (math.log1p(wanted) - kept) / sigma
+        if k is None or high <= k:  # else that is the closed form
+
+            def excess(z: float) -> float:
+                found = float(self._pruning_error(np.float64(z), k))
+                return math.log(found) - math.log(wanted) if found else _FAR_BELOW
+
+            low = 1.5 * sigma + (math.log(wanted) - kept) / sigma
+            high = _root(excess, low, high)
+        return math.exp(self.mu + sigma * high)
 
     def _score(self, threshold: ArrayLike) -> Any:
         """Standard score of ln(threshold); for sigma 0, ln(threshold) - mu."""
@@ -401,142 +424,46 @@ class Lognormal:
             return -np.expm1(-np.maximum(z, 0.0))[()]
         return tail_moment(-z, 0.0) - tail_moment(-z, self.sigma)
 
+    def _pruning_error(self, z: Any, k: float | None) -> Any:
+        """V of `pruning_nmse` at a `_score`."""
+        sigma = self.sigma
+        if sigma == 0:
+            return np.expm1(np.maximum(z, 0.0))[()]
+        if k is None:
+            y = 2 * sigma - z
+            return tail_moment(y, -sigma) - tail_moment(y, 0.0)
+        # Both branches over Phi(k - 2 sigma), the lower one in Mills ratios.
+        y, end = 2 * sigma - np.minimum(z, k), 2 * sigma - k
+        factor = np.exp(0.5 * (end - y) * (end + y)) / mills_ratio(end)
+        below = factor * (mills_ratio(y - sigma) - mills_ratio(y))
+        with np.errstate(over="ignore"):
+            above = np.expm1(sigma * (np.maximum(z, k) - 1.5 * sigma) + _log_kept(sigma, k))
+        return np.where(z <= k, below, above)[()]
 
-# Stochastic pruning of the data themselves ------------------------------------------------------
+
+_FAR_BELOW = -2000.0  # ln of what underflowed
+
+
+def _truncation(value: Any) -> float:
+    allowed = "finite, in standard deviations of ln|x|; None is the whole population"
+    return real("truncated_at", value, allowed, math.isfinite)
+
+
+def _log_kept(sigma: float, k: float) -> float:
+    """ln of E[X; Z < k] / E[X] over E[X**2; Z < k] / E[X**2]."""
+    log_ndtr = scipy.special.log_ndtr
+    return float(log_ndtr(k - sigma) - log_ndtr(k - 2 * sigma))
+
+
+def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where an increasing function is 0 between two bounds, which may meet but for rounding."""
+    if excess(low) >= 0 or excess(high) <= 0:
+        return low if excess(low) >= 0 else high
+    return float(scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
 
 
 def _share(name: str, value: Any) -> float:
     return real(name, value, "from 0 to 1", lambda share: 0 <= share <= 1)
-
-
-def empirical_sparsity(sketch: Sketch, threshold: float) -> float:
-    """Share of zeros that stochastic pruning leaves, from the data's own sketch.
-
-    The sum of ``(1 - |x|/alpha)+`` over the finite elements, exact but for the one cell that
-    holds the threshold: within it the elements count as spread by a power law with their mean.
-
-    Parameters
-    ----------
-    sketch : Sketch
-    threshold : float
-        alpha, at least 0.
-
-    Examples
-    --------
-    >>> import fpsim
-    >>> from fpsim.analysis.lognormal import empirical_sparsity
-    >>> empirical_sparsity(fpsim.Sketch.of([0.0, 1.0, -2.0, 8.0]), 4.0)
-    0.5625
-    """
-    threshold = real(
-        "threshold", threshold, "at least 0; it is compared with |x|", lambda t: t >= 0
-    )
-    elements = _finite_elements(sketch)
-    if threshold == 0 or sketch.nonzero == 0:
-        return sketch.zeros / elements
-    cells = _PruningCells.of(sketch)
-    alpha = float(np.ldexp(threshold, -cells.reference))
-    whole = int(np.searchsorted(cells.upper, alpha, side="right"))
-    pruned = float(cells.counts[:whole].sum() - cells.sums[:whole].sum() / alpha)
-    if whole < len(cells.counts) and alpha > cells.lower[whole]:
-        pruned += cells.pruned_within(whole, alpha)
-    return (sketch.zeros + pruned) / elements
-
-
-def empirical_pruning_threshold(sketch: Sketch, sparsity: float) -> float:
-    """The threshold whose `empirical_sparsity` is this; no distribution is assumed.
-
-    Where the k smallest magnitudes lie below alpha, sum to C, and n of them are to be pruned on
-    average, ``alpha = C / (k - n)`` (derived). Only if that falls inside an occupied cell is it
-    found by Brent's method within that cell.
-
-    Parameters
-    ----------
-    sketch : Sketch
-    sparsity : float
-        Total share of zeros among the finite elements, 0 to 1 (0 where zeros alone suffice;
-        infinity for 1).
-
-    Examples
-    --------
-    >>> import fpsim
-    >>> from fpsim.analysis.lognormal import empirical_pruning_threshold
-    >>> empirical_pruning_threshold(fpsim.Sketch.of([0.0, 1.0, -2.0, 8.0]), 0.5625)
-    4.0
-    """
-    sparsity = _share("sparsity", sparsity)
-    pruned = sparsity * _finite_elements(sketch) - sketch.zeros
-    if pruned <= 0:
-        return 0.0
-    if pruned >= sketch.nonzero:
-        return math.inf
-    cells = _PruningCells.of(sketch)
-    counts = np.concatenate([[0.0], np.cumsum(cells.counts)])
-    sums = np.concatenate([[0.0], np.cumsum(cells.sums)])
-    # The first cell at whose upper edge enough is pruned holds the threshold, or the gap below.
-    # Cells so far below the largest that their edges underflow prune nothing.
-    kept = np.divide(sums[1:], cells.upper, out=counts[1:].copy(), where=cells.upper > 0)
-    cell = int(np.searchsorted(counts[1:] - kept, pruned))
-    alpha = float(sums[cell] / (counts[cell] - pruned)) if counts[cell] > pruned else math.inf
-    if cell < len(cells.counts) and alpha > cells.lower[cell]:
-
-        def excess(alpha: float) -> float:
-            below = float(counts[cell] - sums[cell] / alpha)
-            return below + cells.pruned_within(cell, alpha) - pruned
-
-        low, high = float(cells.lower[cell]), float(cells.upper[cell])
-        if excess(low) < 0:
-            alpha = scipy.optimize.brentq(excess, low, high, xtol=1e-15 * low, rtol=1e-15)
-        else:
-            alpha = low
-    with np.errstate(over="ignore"):
-        return float(np.ldexp(alpha, cells.reference))
-
-
-def _finite_elements(sketch: Sketch) -> int:
-    elements = sketch.zeros + sketch.nonzero
-    if elements == 0:
-        raise ValueError("sketch has no finite element to prune; sketch data with at least one")
-    return elements
-
-
-@dataclass(frozen=True)
-class _PruningCells:
-    """Cells of a sketch with magnitudes over ``2**reference``, which keeps them in range."""
-
-    reference: int
-    lower: Floats
-    upper: Floats
-    counts: Floats
-    sums: Floats
-    is_point: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, sketch: Sketch) -> _PruningCells:
-        reference = int(sketch.exponents[-1])
-        part = (1 << CELL_BITS) + (sketch.keys & ((1 << CELL_BITS) - 1))
-        unit = np.ldexp(2.0**-CELL_BITS, sketch.exponents - reference)
-        return cls(
-            reference,
-            lower=part * unit,
-            upper=(part + 1) * unit,
-            counts=sketch.counts.astype(np.float64),
-            sums=sketch.power_sums(1, reference),
-            is_point=error.point_cells(sketch),
-        )
-
-    def pruned_within(self, cell: int, alpha: float) -> float:
-        """Sum of ``(1 - x/alpha)+`` over a cell that holds alpha.
-
-        The sum of ``(alpha - x)+`` is convex in alpha, from 0 with slope 0 at the lower edge to
-        ``count (upper - mean)`` with slope `count` at the upper one: a power of alpha - lower.
-        """
-        count, lower, upper = self.counts[cell], self.lower[cell], self.upper[cell]
-        mean = self.sums[cell] / count
-        if self.is_point[cell]:
-            return float(count * max(1 - mean / alpha, 0.0))
-        power = (upper - lower) / (upper - mean)
-        return float(count * (upper - mean) * ((alpha - lower) / (upper - lower)) ** power / alpha)
 
 
 # Fits -------------------------------------------------------------------------------------------

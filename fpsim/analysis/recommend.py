@@ -20,10 +20,9 @@ from fpsim.analysis.error import (
 from fpsim.analysis.lognormal import (
     USABLE_KS,
     Lognormal,
-    empirical_pruning_threshold,
-    empirical_sparsity,
 )
 from fpsim.analysis.measure import measured_summary
+from fpsim.analysis.pruning import empirical_pruning_threshold, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice, integer, real, shown
 from fpsim.format import Format

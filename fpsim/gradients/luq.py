@@ -1,6 +1,6 @@
 """LUQ: logarithmic unbiased quantisation of gradients to 2 to 5 bits, and what it costs.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 import scipy
 
 from fpsim import kernels
-from fpsim.analysis import error
-from fpsim.analysis.error import tail_moment
-from fpsim.analysis.lognormal import Lognormal, empirical_sparsity
+from fpsim.analysis.error import tail_moment, two_points
+from fpsim.analysis.lognormal import Lognormal
+from fpsim.analysis.pruning import checked_source, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice, integer, positive, real
 from fpsim.cast import decode
 from fpsim.cast import round as round_to
-from fpsim.catalog import parse
 from fpsim.format import Format
-from fpsim.inputs import F32, F64, chunks, real_array
+from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
+from fpsim.inputs import F32, F64, chunks, real_array, signed_format
 from fpsim.kernels import luq as loops
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 STRIDE = 1 << 48  # words between the draws of one element
 _MOST_SAMPLES = 1 << 15
@@ -40,14 +40,6 @@ class Levels(StrEnum):
 
     bit_true = "bit_true"  # 2**E - 1, which with zero and the sign fill E + 1 bits
     paper = "paper"  # 2**E, as the paper's code has: one too many for E + 1 bits
-
-
-class NonFinite(StrEnum):
-    """What becomes of NaN and infinities."""
-
-    raise_ = "raise"  # an error, which says how many and where the first is
-    propagate = "propagate"  # they stay as they are
-    skip = "skip"  # they become zero
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ class HindsightMax:
     def update(self, x: ArrayLike) -> HindsightMax:
         """The estimate once x has been seen; its NaN and infinities are left out."""
         array, own = real_array("x", x)
-        seen, _ = _extremes(array, F64 if own == F64 else F32)
+        seen, _ = extremes(array, F64 if own == F64 else F32)
         if self.maximum is None:
             return HindsightMax(self.eta, seen)
         return HindsightMax(self.eta, (1 - self.eta) * seen + self.eta * self.maximum)
@@ -281,9 +273,9 @@ def _luq(
     array, own = real_array("x", x)
     lanes = F64 if own == F64 else F32
     stream = Stream.of(rng)
-    largest, nonfinite = _extremes(array, lanes)
+    largest, nonfinite = extremes(array, lanes)
     if nonfinite and rule is NonFinite.raise_:
-        raise ValueError(_nonfinite_message(array, nonfinite))
+        raise nonfinite_error(array)
     limit = largest if maximum is None else maximum
     alpha = _alpha(limit, count, own, power_of_two, "x" if maximum is None else "maximum")
     fmt = luq_format(bits) if count < 1 << bits and samples == 1 else None
@@ -302,8 +294,7 @@ def _luq(
             index = np.uint64((stream.offset + first) % (1 << 64))
             clipped.append(kernel(values, results, *numbers, np.uint64(stream.seed), index))
             if nonfinite:
-                bad = ~np.isfinite(values)
-                results[bad] = values[bad] if rule is NonFinite.propagate else 0
+                settle(values, results, rule)
 
     if alpha:
         over_chunks(array.size, work)
@@ -322,45 +313,11 @@ def _luq(
     )
 
 
-def _extremes(array: NDArray[Any], lanes: np.dtype[Any]) -> tuple[float, int]:
-    """(the largest finite magnitude, how many are not finite)."""
-    uint = np.dtype(np.uint64 if lanes == F64 else np.uint32)
-    mask = uint.type((1 << (8 * uint.itemsize - 1)) - 1)
-    infinity = int(np.array(np.inf, lanes).view(uint))
-    kernel = kernels.compiled(loops.largest_magnitude, uint, uint)
-    found: list[tuple[int, int]] = []
-
-    def work(start: int, stop: int) -> None:
-        for (values,), _ in chunks([(array, lanes)], start, stop):
-            top, bad = int(kernel(values.view(uint), mask)), 0
-            if top >= infinity:  # rare: look again, without them
-                finite = np.isfinite(values)
-                bad = int(values.size - np.count_nonzero(finite))
-                clean = np.where(finite, values, lanes.type(0))
-                top = int(kernel(clean.view(uint), mask))
-            found.append((top, bad))
-
-    over_chunks(array.size, work)
-    bits = max((top for top, _ in found), default=0)
-    return float(np.array(bits, uint).view(lanes)), sum(bad for _, bad in found)
-
-
-def _nonfinite_message(array: NDArray[Any], count: int) -> str:
-    first = int(np.argmin(np.isfinite(array)))
-    index = tuple(int(i) for i in np.unravel_index(first, array.shape))
-    return (
-        f"x has {count} NaN or infinite elements, the first at index {index}; replace them "
-        "(numpy.nan_to_num), or give nonfinite='skip' (they become zero) or 'propagate'"
-    )
-
-
 def _alpha(limit: float, count: int, own: np.dtype[Any], power_of_two: bool, source: str) -> float:
     """The lowest level, rounded up to a number of the dtype; all levels are then numbers of it."""
-    fmt = parse(own)
+    fmt = signed_format("x", own)
     if limit == 0:
         return 0.0
-    if not (fmt.signed and fmt.zero):
-        raise TypeError(f"x has dtype {own}, without sign or zero; convert x to float32 first")
     alpha = math.ldexp(limit, 1 - count)
     if math.ldexp(alpha, count - 1) < limit:  # binary64's own subnormals
         alpha = math.nextafter(alpha, math.inf)
@@ -443,18 +400,13 @@ def expected_luq(
     samples = integer("samples", samples, 1, _MOST_SAMPLES)
     count = _level_count(bits, levels)
     power_of_two = boolean("power_of_two", power_of_two)
-    if not isinstance(source, (Lognormal, Sketch)):
-        raise TypeError(
-            f"source is of type {type(source).__name__}; give a Lognormal or a Sketch of the data"
-        )
+    source = checked_source("source", source)
     if maximum is not None:
         maximum = positive("maximum", maximum)
     elif isinstance(source, Sketch):
         maximum = source.largest
     else:
         raise ValueError("maximum=None with a Lognormal, which has none; give the magnitude")
-    if isinstance(source, Sketch) and not source.nonzero:
-        raise ValueError("source has no finite nonzero element; sketch data with at least one")
     alpha = _alpha(maximum, count, np.dtype(np.float64), power_of_two, "maximum")
     if isinstance(source, Sketch):
         return _sketch_expectation(source, alpha, count, samples)
@@ -496,28 +448,17 @@ def _lognormal_expectation(
 
 
 def _sketch_expectation(sketch: Sketch, alpha: float, count: int, samples: int) -> LuqExpectation:
-    reference = int(sketch.exponents[-1])
+    points, weights, reference = two_points(sketch)
     step = math.ldexp(alpha, -reference)
     top = step * 2.0 ** (count - 1)
-    n = sketch.counts.astype(np.float64)
-    mean = np.ldexp(sketch.means, sketch.exponents - reference)
-    deviation = np.ldexp(np.sqrt(sketch.variances), sketch.exponents - reference)
-    deviation = np.where(error.point_cells(sketch), 0.0, deviation)
-    variance, shift, past, squares = 0.0, 0.0, 0.0, 0.0
-    # A quadratic's mean over a cell needs its mean and variance alone, and is that over two
-    # points at mean -+ deviation: exact in every cell that no level cuts.
-    for points in (mean - deviation, mean + deviation):
-        v, d = _variance(points, step, count)
-        variance += float(np.sum(n * v)) / 2
-        squares += float(np.sum(n * d**2)) / 2
-        shift += float(np.sum(n * d)) / 2
-        past += float(np.sum(n * (points > top))) / 2
-    total = float(np.sum(n * (mean**2 + deviation**2)))
+    variance, shift = _variance(points, step, count)
+    spread, squares = np.sum(weights * variance), np.sum(weights * shift**2)
+    past = float(np.sum(weights * (points > top)))
     elements = sketch.nonzero + sketch.zeros
     return LuqExpectation(
-        nmse=(variance / samples + squares) / total,
+        nmse=float((spread / samples + squares) / np.sum(weights * points**2)),
         sparsity=float(empirical_sparsity(sketch, alpha)),
         clipped=past / elements,
-        bias=shift / float(np.sum(n * mean)),
+        bias=float(np.sum(weights * shift) / np.sum(weights * points)),
         alpha=alpha,
     )

@@ -1,6 +1,6 @@
 """N:M sparsity: unbiased masks of minimum variance, their baselines, and packing.
 
-Imports arguments, inputs, stream, threads, kernels, analysis.
+Imports arguments, inputs, stream, threads, kernels, analysis, nonfinite.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fpsim import kernels
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice, integer, shown
+from fpsim.gradients.nonfinite import NonFinite, nonfinite_error
 from fpsim.inputs import F32, F64, chunks, real_array
 from fpsim.kernels import nm as loops
 from fpsim.stream import Stream
@@ -33,14 +34,6 @@ class Method(StrEnum):
     mvue = "mvue"  # unbiased, of the smallest variance there is
     approximate = "approximate"  # 2:4, unbiased: two drawn one after the other, by magnitude
     top = "top"  # the largest N as they are: smallest squared error, and biased
-
-
-class NonFinite(StrEnum):
-    """What becomes of blocks with NaN or infinities."""
-
-    raise_ = "raise"  # an error, which says how many and where the first is
-    propagate = "propagate"  # their first N such elements stay, all others become zero
-    skip = "skip"  # such elements count as zero
 
 
 def nm_sparsify(
@@ -78,7 +71,7 @@ def nm_sparsify(
     pad : bool
         Treat x as if zeros followed along the axis up to a multiple of m.
     nonfinite : {'raise', 'propagate', 'skip'}
-        See `NonFinite`.
+        See `NonFinite`; of a block where they propagate, its first N of them are all that stays.
 
     Returns
     -------
@@ -125,13 +118,7 @@ def nm_sparsify(
         run(tail, result, moved[..., :whole].size // m)
         target[..., whole:] = result[..., :used]
     if run.bad and rule is NonFinite.raise_:
-        bad = ~np.isfinite(array)
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
-        raise ValueError(
-            f"x has {np.count_nonzero(bad)} NaN or infinite elements, the first at index {index}; "
-            "replace them (numpy.nan_to_num), or give nonfinite='skip' (they count as zero) or "
-            "'propagate'"
-        )
+        raise nonfinite_error(array)
     if run.overflows:
         raise ValueError(
             f"x has {run.overflows} blocks whose elements, to stay unbiased, would leave the range "

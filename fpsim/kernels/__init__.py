@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import accumulate, casts, luq, nm, operate, statistics, words
+from fpsim.kernels import accumulate, casts, dither, luq, nm, operate, pruning, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -31,7 +31,7 @@ def _written(dtype: Any, dimensions: int = 1) -> Any:
 
 _ELEMENTS = {
     np.dtype(name): getattr(types, name)
-    for name in ("uint8", "uint16", "uint32", "uint64", "int64", "float32", "float64")
+    for name in ("uint8", "uint16", "uint32", "uint64", "int32", "int64", "float32", "float64")
 }
 _F64, _I64, _U64 = types.float64, types.int64, types.uint64
 _SCALAR = _read(_I64)
@@ -143,7 +143,6 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         _read(x), _written(out), _F64, _I64, _F64, _I64, _U64, _U64, _U64
     ),
     luq.luq_codes: lambda x, out: _I64(_read(x), _written(out), _F64, _I64, _F64, _U64, _U64, _U64),
-    luq.largest_magnitude: lambda x, out: _U64(_read(x), x),
     **dict.fromkeys(
         (nm.nm_1_2, nm.nm_2_4),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _U64, _U64),
@@ -152,8 +151,17 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         (nm.nm_any, nm.nm_top, nm.nm_approximate),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _I64, _I64, _U64, _U64),
     ),
+    **dict.fromkeys(
+        (dither.dither_values, dither.dither_codes),
+        lambda x, out: _I64(_read(x), _written(out), _read(x), _U64, _U64, _U64),
+    ),
+    pruning.prune_at_random: lambda x, out: types.Tuple((_U64, _I64))(
+        _read(x), _written(out), x, _U64, _U64
+    ),
+    statistics.largest_magnitude: lambda x, out: _U64(_read(x), x),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
+    statistics.integer_moments: lambda x, out: types.void(_read(x), _F64, _F64, _written(out)),
     statistics.scaled: lambda x, out: types.void(_read(x), _written(out), _F64),
     statistics.error_sums: lambda x, out: types.void(
         _read(x), _read(x), _read(x), _F64, _I64, _written(out)

@@ -33,7 +33,7 @@ from fpsim.kernels.lanes import (
     like,
     right,
 )
-from fpsim.kernels.words import HALF, fill_halves, word_at
+from fpsim.kernels.words import HALF, fill_halves, upper_halves, word_at
 
 
 @njit(forceinline=True)
@@ -246,20 +246,11 @@ def random_drawn(buffer: Any, halves: Any, index: Any, key: Any) -> Any:
 
 
 @njit(forceinline=True)
-def _halves_drawn(buffer, halves, index, key):
-    fill_halves(halves, index // np.uint64(4), np.uint64(0), key)
-    lead = np.int64(index % np.uint64(4))
-    return halves[lead : lead + buffer.size]
-
-
-@njit(forceinline=True)
 def _words_drawn(buffer, halves, index, key):
-    block, lead = index // np.uint64(4), np.int64(index % np.uint64(4))
-    fill_halves(halves, block, np.uint64(0), key)
-    upper = halves[lead : lead + buffer.size]
+    upper = upper_halves(halves, index, buffer.size, key)
     for i in range(buffer.size):
         buffer[i] = np.uint64(upper[i]) << HALF
-    fill_halves(halves, block, np.uint64(1), key)
+    fill_halves(halves, index // np.uint64(4), np.uint64(1), key)
     for i in range(buffer.size):
         buffer[i] |= np.uint64(upper[i])
     return buffer
@@ -268,7 +259,7 @@ def _words_drawn(buffer, halves, index, key):
 @overload(random_drawn)
 def random_drawn_overload(buffer, halves, index, key):
     if buffer.dtype == types.uint32:
-        return lambda buffer, halves, index, key: _halves_drawn(buffer, halves, index, key)
+        return lambda buffer, halves, index, key: upper_halves(halves, index, buffer.size, key)
     return lambda buffer, halves, index, key: _words_drawn(buffer, halves, index, key)
 
 

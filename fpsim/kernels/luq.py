@@ -12,14 +12,14 @@ import math
 import numpy as np
 from numba import njit
 
-from fpsim.kernels.lanes import AHEAD, BLOCK, TILE, ask_for_tile, bits_of, float_of, like
-from fpsim.kernels.words import HALF, fill_halves, word_at
+from fpsim.kernels.chance import goes_up
+from fpsim.kernels.lanes import AHEAD, BLOCK, TILE, ask_for_tile, bits_of, float_of
+from fpsim.kernels.words import upper_halves, word_at
 
 _EXPONENT = np.uint64(0x7FF << 52)
 _MANTISSA = np.uint64((1 << 52) - 1)
 _ONE = np.uint64(0x3FF << 52)
 _LEADING = np.uint64(1 << 52)
-_LOW_HALF = np.uint64(0xFFFFFFFF)
 
 
 @njit(forceinline=True)
@@ -39,48 +39,6 @@ def _cell(magnitude, alpha):
     return 0.0 if under else gap, gap, multiple
 
 
-@njit
-def _parts(x):
-    """(integer significand, exponent) of a positive normal float64."""
-    bits = bits_of(x)
-    return (bits & _MANTISSA) | _LEADING, np.int64(bits >> np.uint64(52))
-
-
-@njit
-def _goes_up(excess, gap, word):
-    """Whether ``word * gap < 2**64 * excess``, for 0 <= excess <= gap, both multiples of ulps.
-
-    With integer significands and d the difference of their exponents that is
-    ``word * G < 2**64 * X / 2**d``: the left side an integer of up to 117 bits, in two limbs.
-    """
-    if excess == 0.0:
-        return False
-    x, x_exponent = _parts(excess)
-    g, g_exponent = _parts(gap)
-    # Schoolbook product of word and g by halves.
-    low = (word & _LOW_HALF) * (g & _LOW_HALF)
-    middle = (word >> HALF) * (g & _LOW_HALF) + (low >> HALF)
-    other = (word & _LOW_HALF) * (g >> HALF) + (middle & _LOW_HALF)
-    high = (word >> HALF) * (g >> HALF) + (middle >> HALF) + (other >> HALF)
-    low = (other << HALF) | (low & _LOW_HALF)
-    d = g_exponent - x_exponent
-    if d >= 128:
-        return high == 0 and low == 0
-    if d == 0:
-        return high < x
-    if d < 64:
-        whole, rest = x >> np.uint64(d), x << np.uint64(64 - d)
-        lost = False
-    elif d == 64:
-        whole, rest, lost = np.uint64(0), x, False
-    else:
-        whole, rest = np.uint64(0), x >> np.uint64(d - 64)
-        lost = (rest << np.uint64(d - 64)) != x
-    if high != whole:
-        return high < whole
-    return low < rest or (lost and low == rest)
-
-
 @njit(forceinline=True)
 def _add_draw(x, sums, halves, first, key, alpha, top, scale):
     """Add one draw of every element, as a multiple of alpha, to `sums`; count what is past top.
@@ -89,13 +47,12 @@ def _add_draw(x, sums, halves, first, key, alpha, top, scale):
     in 2**32 elements: then the whole word does. The float64 arithmetic is off by less than
     2**-20 units, and 1/100 unit of margin is left for it.
     """
-    lead = np.int64(first % np.uint64(4))
-    fill_halves(halves, first // np.uint64(4), np.uint64(0), key)
+    drawn = upper_halves(halves, first, x.size, key)
     clipped = 0
     for start in range(0, x.size, TILE):
         ask_for_tile(x, start + AHEAD)
         tile, out = x[start : start + TILE], sums[start : start + TILE]
-        words = halves[lead + start : lead + start + tile.size]
+        words = drawn[start : start + tile.size]
         doubts = 0
         for i in range(tile.size):
             magnitude = abs(np.float64(tile[i])) * scale
@@ -115,7 +72,7 @@ def _add_draw(x, sums, halves, first, key, alpha, top, scale):
                 ahead = (magnitude - low) - np.float64(words[i]) * unit
                 if abs(ahead - 0.5 * unit) <= 0.51 * unit:
                     word = word_at(first + np.uint64(start + i), key)
-                    up = _goes_up(magnitude - low, gap, word)
+                    up = goes_up(magnitude - low, gap, word)
                     out[i] += multiple * (np.float64(up) - np.float64(ahead > 0.0))
     return clipped
 
@@ -170,14 +127,3 @@ def luq_codes(x, out, alpha, levels, scale, sign, key, offset):
             code = field - np.uint64(1022) + (sign if part[i] < 0 else np.uint64(0))
             written[i] = np.uint8(0 if total[i] == 0.0 else code)
     return clipped
-
-
-def largest_magnitude(bits, mask):
-    """The largest magnitude of floats given as bits, as bits: NaN above infinity above others."""
-    largest = like(np.uint64(0), mask)
-    for start in range(0, bits.size, TILE):
-        ask_for_tile(bits, start + AHEAD)
-        tile = bits[start : start + TILE]
-        for i in range(tile.size):
-            largest = max(largest, like(tile[i] & mask, mask))
-    return np.uint64(largest)

@@ -1,4 +1,4 @@
-"""Statistics of arrays: cells of a sketch, sums of errors."""
+"""Statistics of arrays: extremes, cells of a sketch, sums of errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import numpy as np
 from numba import njit
 
 from fpsim.kernels.exact import bit_length
-from fpsim.kernels.lanes import AHEAD, TILE, ask_for_tile
+from fpsim.kernels.lanes import AHEAD, TILE, ask_for_tile, like
+
+# Extremes ------------------------------------------------------------------------------------
+
+
+def largest_magnitude(bits, mask):
+    """The largest magnitude of floats given as bits, as bits: NaN above infinity above others."""
+    largest = like(np.uint64(0), mask)
+    for start in range(0, bits.size, TILE):
+        ask_for_tile(bits, start + AHEAD)
+        tile = bits[start : start + TILE]
+        for i in range(tile.size):
+            largest = max(largest, like(tile[i] & mask, mask))
+    return np.uint64(largest)
+
 
 # Sketch --------------------------------------------------------------------------------------
 
@@ -159,3 +173,23 @@ def error_sums(x, y, q, past, exponent, sums):
             sums[7] += rounded * rounded
             sums[8] += q[i] == 0
             sums[9] += abs(y[i]) > past
+
+
+def integer_moments(x, unit, more, totals):
+    """Add up elements times both factors as integers, and their squares.
+
+    The products are of at most 2**31 in magnitude; they are rounded, and what is not finite
+    counts as zero. `totals` gets the sum, as a signed number, and the sums of the low and of the
+    high halves of the squares. Integers have the same sum in any order.
+    """
+    total, low, high = np.int64(0), np.int64(0), np.int64(0)
+    for i in range(x.size):
+        value = np.float64(x[i]) * unit * more
+        value = np.int64(np.rint(value if abs(value) <= 2.0**31 else 0.0))
+        square = value * value
+        total += value
+        low += square & np.int64(0xFFFFFFFF)
+        high += square >> np.int64(32)
+    totals[0] += total
+    totals[1] += low
+    totals[2] += high

@@ -63,6 +63,14 @@ def fill_halves(halves, block, half, key):
         halves[4 * j + 3] = d
 
 
+@njit(forceinline=True)
+def upper_halves(halves, index, size, key):
+    """The upper halves of `size` words from element `index` on, in a buffer of four more."""
+    fill_halves(halves, index // np.uint64(4), np.uint64(0), key)
+    lead = np.int64(index % np.uint64(4))
+    return halves[lead : lead + size]
+
+
 def random_words(words, key, offset):
     """Fill uint64 `words` with those of the stream's elements from `offset` on."""
     upper = np.empty(BLOCK, np.uint32)

@@ -1,0 +1,68 @@
+"""NaN and infinities in gradients: what to do with them, and finding them.
+
+Imports inputs, threads, kernels.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fpsim import kernels
+from fpsim.inputs import chunks
+from fpsim.kernels.statistics import largest_magnitude
+from fpsim.threads import over_chunks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class NonFinite(StrEnum):
+    """What becomes of NaN and infinities."""
+
+    raise_ = "raise"  # an error, which says how many and where the first is
+    propagate = "propagate"  # they stay as they are
+    skip = "skip"  # they count as zero
+
+
+def nonfinite_error(x: NDArray[Any]) -> ValueError:
+    """The error that `NonFinite.raise_` stands for."""
+    bad = ~np.isfinite(x)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), x.shape))
+    return ValueError(
+        f"x has {np.count_nonzero(bad)} NaN or infinite elements, the first at index {index}; "
+        "replace them (numpy.nan_to_num), or give nonfinite='skip' (they count as zero) or "
+        "'propagate'"
+    )
+
+
+def settle(values: NDArray[Any], results: NDArray[Any], rule: NonFinite) -> int:
+    """Put in what the rule makes of NaN and infinities in `values`; returns how many there are."""
+    bad = ~np.isfinite(values)
+    results[bad] = values[bad] if rule is NonFinite.propagate else 0
+    return int(np.count_nonzero(bad))
+
+
+def extremes(x: NDArray[Any], lanes: np.dtype[Any]) -> tuple[float, int]:
+    """(the largest finite magnitude, how many elements are not finite)."""
+    uint = np.dtype(np.uint64 if lanes.itemsize == 8 else np.uint32)
+    mask = uint.type((1 << (8 * uint.itemsize - 1)) - 1)
+    infinity = int(np.array(np.inf, lanes).view(uint))
+    kernel = kernels.compiled(largest_magnitude, uint, uint)
+    found: list[tuple[int, int]] = []
+
+    def work(start: int, stop: int) -> None:
+        for (values,), _ in chunks([(x, lanes)], start, stop):
+            top, bad = int(kernel(values.view(uint), mask)), 0
+            if top >= infinity:  # rare: look again, without them
+                finite = np.isfinite(values)
+                bad = int(values.size - np.count_nonzero(finite))
+                clean = np.where(finite, values, lanes.type(0))
+                top = int(kernel(clean.view(uint), mask))
+            found.append((top, bad))
+
+    over_chunks(x.size, work)
+    bits = max((top for top, _ in found), default=0)
+    return float(np.array(bits, uint).view(lanes)), sum(bad for _, bad in found)
