@@ -1,4 +1,4 @@
-"""Methods for gradients beside copying memory: LUQ and N:M sparsity on 2**24 float32 values.
+"""Methods for gradients beside copying memory, on 2**24 float32 values.
 
     python benchmarks/gradients.py
     python benchmarks/gradients.py --quick         # small arrays: does it work? Times mean nothing
@@ -23,6 +23,12 @@ import fpsim
 Array = NDArray[Any]
 
 ROWS: list[tuple[str, Callable[[Array], object]]] = [
+    ("prune, threshold", lambda x: fpsim.prune(x, 4.0, rng=1)),
+    ("prune, sparsity of its own sketch", lambda x: fpsim.prune(x, sparsity=0.85, rng=1)),
+    ("prune, deterministic", lambda x: fpsim.prune(x, 4.0, method="deterministic")),
+    ("dither, step", lambda x: fpsim.dither(x, 8.0, rng=1)),
+    ("dither, standard deviations", lambda x: fpsim.dither(x, scale=0.5, rng=1)),
+    ("dither_encode, 32 bits", lambda x: fpsim.dither_encode(x, 8.0, rng=1, bits=32)),
     ("luq, 3 exponent bits", lambda x: fpsim.luq(x, 3, rng=1)),
     ("luq, 2 samples", lambda x: fpsim.luq(x, 3, samples=2, rng=1)),
     ("luq_encode", lambda x: fpsim.luq_encode(x, 3, rng=1)),

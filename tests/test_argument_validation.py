@@ -131,6 +131,9 @@ for data, error, words in NOT_REAL:
         (fpsim.nm_sparsify, (1, 1)),
         (fpsim.nm_variance, (1, 1)),
         (fpsim.nm_pack, (1, 1)),
+        (fpsim.prune, (1.0,)),
+        (fpsim.dither, (1.0,)),
+        (fpsim.dither_encode, (1.0,)),
     ):
         row(function, data, *more, error=error, words=["x", *words])
 
@@ -184,6 +187,128 @@ row(fpsim.nm_pack, four, 1, 2, error=ValueError, words=["6 blocks", "n=1", "m=2"
 row(fpsim.nm_unpack, four, error=TypeError, words=["packed", "ndarray", "nm_pack"])
 row(fpsim.expected_nm_nmse, "cauchy", error=ValueError, words=["'cauchy'", "'normal'", "Lognormal"])
 row(fpsim.expected_nm_nmse, Sketch(), error=ValueError, words=["no finite nonzero element"])
+
+WORDS_3_BAD = ["3 NaN or infinite", "(1, 2)", "nan_to_num", "nonfinite='skip'", "'propagate'"]
+for function in (fpsim.prune, fpsim.dither, fpsim.dither_encode):
+    row(function, X, 1.0, rng=-1, error=ValueError, words=["rng=-1", "0 to 2**64-1"])
+    row(function, X, 1.0, nonfinite="drop", error=ValueError, words=["'drop'", "'skip'"])
+    row(function, NAN_AT_1_2, 1.0, error=ValueError, words=WORDS_3_BAD)
+    scales = np.ones(2, ml_dtypes.float8_e8m0fnu)
+    row(function, scales, 1.0, error=TypeError, words=["x has dtype", "without sign", "float32"])
+for function, lead in ((fpsim.prune, (X,)), (fpsim.expected_pruning, (FIT,))):
+    for threshold, error in (
+        (-1.0, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("1", TypeError),
+        (True, TypeError),
+        ([1.0], TypeError),
+    ):
+        words = [f"threshold={threshold!r}", "at least 0", "|x|"]
+        row(function, *lead, threshold, error=error, words=words)
+    for sparsity, error in ((1.0, ValueError), (-0.1, ValueError), (1.5, ValueError),
+                            (float("nan"), ValueError), ("half", TypeError)):  # fmt: skip
+        words = [f"sparsity={sparsity!r}", "from 0 to below 1", "already there"]
+        row(function, *lead, sparsity=sparsity, error=error, words=words)
+    words = ["threshold=1.0", "sparsity=0.5", "one of them"]
+    row(function, *lead, 1.0, 0.5, error=ValueError, words=words)
+    row(function, *lead, error=ValueError, words=["threshold=None", "sparsity=None", "one of"])
+row(fpsim.prune, X, 1.0, method="hard", error=ValueError, words=["'hard'", "'deterministic'"])
+row(fpsim.prune, X, 1.0, full=1, error=TypeError, words=["full=1", "True or False"])
+row(fpsim.prune, X, sparsity=0.5, fit=X, error=TypeError, words=["fit", "ndarray", "Lognormal"])
+row(fpsim.prune, X, sparsity=0.5, fit=Sketch(), error=ValueError, words=["fit has no", "at least"])
+words = ["threshold=1e+06", "65504", "float16", "wider dtype"]
+row(fpsim.prune, X.astype(np.float16), 1e6, error=ValueError, words=words)
+words = ["sparsity=0.99999", "threshold=", "65504", "prune less"]
+row(fpsim.prune, X.astype(np.float16), sparsity=0.99999, error=ValueError, words=words)
+row(fpsim.expected_pruning, X, 1.0, error=TypeError, words=["source", "ndarray", "Sketch"])
+row(fpsim.expected_pruning, Sketch(), 1.0, error=ValueError, words=["no finite nonzero element"])
+for cosine, error in ((0.0, ValueError), (1.1, ValueError), (-0.5, ValueError), ("c", TypeError)):
+    words = [f"cosine={cosine!r}", "above 0 and up to 1"]
+    row(fpsim.expected_pruning, FIT, cosine=cosine, error=error, words=words)
+row(fpsim.expected_pruning, FIT, 1.0, cosine=0.5, error=ValueError, words=["cosine=0.5", "one of"])
+row(fpsim.expected_pruning, FIT, 1.0, truncated_at="k", error=TypeError, words=["truncated_at='k'"])
+words = ["truncated_at=2.7", "Sketch", "leave it out"]
+row(fpsim.expected_pruning, Sketch.of(X), 1.0, truncated_at=2.7, error=ValueError, words=words)
+row(FIT.nmse_threshold, -1.0, error=ValueError, words=["nmse=-1.0", "at least 0"])
+
+for function, lead in (
+    (fpsim.dither, (X,)),
+    (fpsim.dither_encode, (X,)),
+    (fpsim.expected_dither, (FIT,)),
+):
+    for name in ("step", "scale"):
+        for value, error in (
+            (0.0, ValueError),
+            (-1.0, ValueError),
+            (float("nan"), ValueError),
+            (float("inf"), ValueError),
+            ("1", TypeError),
+            ([1.0], TypeError),
+        ):
+            words = [f"{name}={value!r}", "finite and positive"]
+            row(function, *lead, error=error, words=words, **{name: value})
+    row(function, *lead, error=ValueError, words=["step=None", "scale=None", "one of them"])
+    words = ["step=1.0", "scale=2.0", "one of them", "absolute", "standard deviation"]
+    row(function, *lead, 1.0, scale=2.0, error=ValueError, words=words)
+for function in (fpsim.dither, fpsim.dither_encode):
+    words = ["step=3e+38", "magnitude 3.1e+38"]
+    row(function, np.float32(3.1e38), 3e38, error=ValueError, words=[*words, "float32", "wider"])
+    words = ["step=1e+06", "65504", "float16", "smaller"]
+    row(function, X.astype(np.float16), 1e6, error=ValueError, words=words)
+row(fpsim.dither, X, 1.0, full=1, error=TypeError, words=["full=1", "True or False"])
+row(fpsim.dither([1.0], 1.0, full=True).decode, error=ValueError, words=["codes=None", "encode"])
+for bits, error in ((1, ValueError), (33, ValueError), (8.0, TypeError), (True, TypeError)):
+    row(fpsim.dither_encode, X, 1.0, bits=bits, error=error, words=[f"bits={bits}", "2 to 32"])
+words = ["step=0.01", "magnitude 3", "8 bits", "bits=10", "larger step"]
+row(fpsim.dither_encode, X, 0.01, error=ValueError, words=words)
+words = ["scale=1.0", "step=0", "equal", "give step="]
+row(fpsim.dither_encode, [2.0, 2.0], scale=1.0, error=ValueError, words=words)
+words = ["'propagate'", "codes", "'raise' or 'skip'"]
+row(fpsim.dither_encode, X, 1.0, nonfinite="propagate", error=ValueError, words=words)
+row(fpsim.expected_dither, X, 1.0, error=TypeError, words=["source", "ndarray", "Sketch"])
+row(fpsim.expected_dither, "cauchy", 1.0, error=ValueError, words=["'cauchy'", "'normal'"])
+row(fpsim.expected_dither, Sketch(), 1.0, error=ValueError, words=["no finite nonzero element"])
+row(fpsim.expected_dither(FIT, 1.0).share_from, 0, error=ValueError, words=["multiple=0", "posit"])
+row(fpsim.expected_dither(FIT, 1.0).share_from, 1.5, error=TypeError, words=["multiple=1.5"])
+
+COUNTED = {"conv1": Lognormal(0.0, 1.0, count=10), "conv2": Lognormal(1.0, 2.0, count=30)}
+for fits, error, words in (
+    ([FIT], TypeError, ["fits", "list", "mapping"]),
+    ({}, ValueError, ["fits is an empty mapping", "at least one"]),
+    ({"conv1": X}, TypeError, ["fits['conv1']", "ndarray", "Sketch"]),
+    ({"conv1": Sketch()}, ValueError, ["fits['conv1'] has no finite nonzero element"]),
+    ({"conv1": FIT}, ValueError, ["fits['conv1'] has count=0", "give count="]),
+):
+    row(fpsim.allocate_sparsity, fits, 0.5, error=error, words=words)
+for target, error in ((1.0, ValueError), (-0.5, ValueError), ("most", TypeError)):
+    words = [f"target={target!r}", "from 0 to below 1"]
+    row(fpsim.allocate_sparsity, COUNTED, target, error=error, words=words)
+for options, error, words in (
+    ({"rule": "best"}, ValueError, ["rule='best'", "'optimal', 'equal_cosine', 'protected'"]),
+    ({"weighting": "rms"}, ValueError, ["weighting='rms'", "'normalised', 'absolute'"]),
+    ({"protect": {"conv1": 0.9}}, ValueError, ["protect=", "rule='optimal'", "'protected'"]),
+    ({"cap": 0.9}, ValueError, ["cap=0.9", "rule='optimal'", "leave it out"]),
+    ({"truncated_at": "k"}, TypeError, ["truncated_at='k'", "standard deviations"]),
+    ({"rule": "protected"}, TypeError, ["protect=None", "mapping"]),
+    ({"rule": "protected", "protect": ["conv1"]}, TypeError, ["protect=['conv1']", "cosine"]),
+    (
+        {"rule": "protected", "protect": {"conv7": 0.9}},
+        ValueError,
+        ["protect", "'conv7'", "fits does not have", "'conv1', 'conv2'"],
+    ),
+    (
+        {"rule": "protected", "protect": {"conv1": 1.5}},
+        ValueError,
+        ["protect['conv1']=1.5", "above 0 and up to 1"],
+    ),
+    (
+        {"rule": "protected", "protect": {"conv1": 0.9}, "cap": 1.0},
+        ValueError,
+        ["cap=1.0", "from 0 to below 1"],
+    ),
+):
+    row(fpsim.allocate_sparsity, COUNTED, 0.5, error=error, words=words, **options)
 
 # round and encode -------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import fpsim
 from fpsim import Lognormal, Sketch, Stream
-from fpsim.kernels.chance import goes_up
 
 DTYPES = [np.float32, np.float64]
 
@@ -72,19 +71,6 @@ def test_where_the_upper_half_of_the_word_does_not_decide(dtype: Any, alpha: flo
     expected = [quantised(float(v), alpha, 7, int(w)) for v, w in zip(x, words, strict=True)]
     assert [Fraction(float(v)) for v in got] == expected
     assert len(set(got.tolist())) > 5
-
-
-@given(
-    st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1),
-    st.floats(1, 2, exclude_max=True),
-    st.floats(1, 2, exclude_max=True),
-    st.sampled_from([0, 1, 63, 64, 65, 100, 116, 117, 120, 127, 128, 900]),
-)
-@settings(max_examples=500, deadline=None)
-def test_the_second_look_is_exact(word: int, gap: float, excess: float, down: int) -> None:
-    excess = math.ldexp(min(excess, gap) if down == 0 else excess, -down)
-    exact = Fraction(word, 1 << 64) * Fraction(gap) < Fraction(excess)
-    assert bool(goes_up(excess, gap, np.uint64(word))) == exact
 
 
 @given(

@@ -16,7 +16,7 @@ import scipy
 from fpsim.analysis import error
 from fpsim.analysis.error import tail_moment
 from fpsim.analysis.lognormal import Lognormal
-from fpsim.analysis.pruning import checked_source, log_mean_square
+from fpsim.analysis.pruning import checked_source, exponential, log_mean_square
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import integer, positive, shown
 
@@ -147,13 +147,10 @@ def _expectation(log_step: float, law: _Law, worst: int | None) -> DitherExpecta
         bits += share / nonzero if nonzero else 0.0
         if share <= 1e-17 * nonzero:
             break
-    with np.errstate(over="ignore"):
-        step = float(np.exp(log_step))
-        variance = float(there * law.spread * np.exp(2 * log_step))
     return DitherExpectation(
-        step=step,
+        step=exponential(log_step),
         sparsity=law.zeros + there * law.pruned,
-        variance=variance,
+        variance=there * law.spread * exponential(2 * log_step),
         nmse=math.exp(math.log(law.spread) - law.log_square) if law.spread else 0.0,
         bits=bits,
         worst_bits=worst,

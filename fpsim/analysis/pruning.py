@@ -114,7 +114,7 @@ def expected_pruning(
     return PruningExpectation(
         threshold=limit,
         sparsity=pruned_share(source, limit),
-        variance=math.exp(math.log(nmse) + log_mean_square(source)) if nmse else 0.0,
+        variance=exponential(math.log(nmse) + log_mean_square(source)) if nmse else 0.0,
         nmse=nmse,
         cosine=(1 + nmse) ** -0.5,
         truncated_cosine=truncated,
@@ -210,6 +210,12 @@ def threshold_for_nmse(
 def nmse_of_cosine(cosine: float) -> float:
     """``1 / cosine**2 - 1``, without cancellation."""
     return (1 - cosine) * (1 + cosine) / cosine**2
+
+
+def exponential(value: float) -> float:
+    """exp, infinite where it leaves the range."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(value))
 
 
 def log_mean_square(source: Lognormal | Sketch, truncated_at: float | None = None) -> float:

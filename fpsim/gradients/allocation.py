@@ -16,9 +16,9 @@ import scipy
 from fpsim.analysis.lognormal import Lognormal
 from fpsim.analysis.pruning import (
     checked_source,
+    exponential,
     log_mean_square,
     nmse_of_cosine,
-    one_target,
     pruned_share,
     pruning_nmse,
     threshold_for_nmse,
@@ -146,7 +146,7 @@ def allocate_sparsity(
     how = choice("rule", rule, Allocation)
     weights = choice("weighting", weighting, Weighting)
     layers = _checked_layers(fits)
-    _, target = one_target(sparsity=target)
+    target = real("target", target, "from 0 to below 1", lambda share: 0 <= share < 1)
     goals, most = _checked_protection(how, protect, cap, layers)
     allowed = "finite, in standard deviations of ln|x|, or None"
     k = None if truncated_at is None else real("truncated_at", truncated_at, allowed, math.isfinite)
@@ -158,14 +158,16 @@ def allocate_sparsity(
         thresholds = _with_total(
             layers,
             target,
-            lambda t: {name: threshold_for_nmse(fit, _exp(t), k) for name, fit in layers.items()},
+            lambda t: {
+                name: threshold_for_nmse(fit, exponential(t), k) for name, fit in layers.items()
+            },
         )
     else:
         rms = dict.fromkeys(layers, 0.0)
         if weights is Weighting.normalised:
             rms = {name: log_mean_square(fit, k) / 2 for name, fit in layers.items()}
         thresholds = _with_total(
-            layers, target, lambda t: {name: _exp(t + rms[name]) for name in layers}
+            layers, target, lambda t: {name: exponential(t + rms[name]) for name in layers}
         )
     return _allocation(layers, thresholds, k)
 
@@ -271,10 +273,6 @@ def _with_total(
     while excess(low) > 0:
         low, high, stride = low - stride, low, 2 * stride
     return at(scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 709 else math.inf
 
 
 def _allocation(

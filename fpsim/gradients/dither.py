@@ -17,7 +17,7 @@ from fpsim.analysis.dither import one_of_step_and_scale
 from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
-from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
+from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, rule_for_codes, settle
 from fpsim.inputs import F32, F64, chunks, real_array, signed_format
 from fpsim.kernels import dither as loops
 from fpsim.kernels.statistics import integer_moments
@@ -173,13 +173,7 @@ def dither_encode(
     """
     remedy = "give how many bits the integers have with their sign, 2 to 32"
     bits = integer("bits", bits, 2, 32, remedy)
-    rule = choice("nonfinite", nonfinite, NonFinite)
-    if rule is NonFinite.propagate:
-        raise ValueError(
-            "nonfinite='propagate' is not possible in integers, which have no NaN or infinity; "
-            "give 'raise' or 'skip'"
-        )
-    return _dither(x, step, scale, rng, rule, bits)
+    return _dither(x, step, scale, rng, rule_for_codes(nonfinite), bits)
 
 
 def _dither(
@@ -203,9 +197,9 @@ def _dither(
     if scale is not None:
         step = scale * _deviation(array, lanes, largest, counted)
     assert step is not None
-    step = _rounded(step, fmt, name)
+    step = _rounded(step, own, name)
     if largest:
-        _check_range(largest, step, fmt, name, bits)
+        _check_range(largest, step, own, name, bits)
     dtype = own
     if bits is not None:
         dtype = np.dtype(np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32)
@@ -247,18 +241,22 @@ def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count:
     )
 
 
-def _rounded(step: float, fmt: Format, name: str) -> float:
-    """The step as a number of the format, and not 0 unless it was."""
+def _rounded(step: float, own: np.dtype[Any], name: str) -> float:
+    """The step as a number of the dtype, and not 0 unless it was."""
+    fmt = signed_format("x", own)
     if step > float(fmt.max):
         raise ValueError(
             f"{name}={step:.6g} is past {float(fmt.max):.6g}, the largest number of x's dtype "
-            f"{fmt}; give a smaller one, or convert x to a wider dtype first"
+            f"{own}; give a smaller one, or convert x to a wider dtype first"
         )
     return max(float(round_to(step, fmt)), float(fmt.smallest)) if step else 0.0
 
 
-def _check_range(largest: float, step: float, fmt: Format, name: str, bits: int | None) -> None:
+def _check_range(
+    largest: float, step: float, own: np.dtype[Any], name: str, bits: int | None
+) -> None:
     """Raise ValueError where a multiple next to the largest magnitude has no place."""
+    fmt = signed_format("x", own)
     if not step:
         if bits is None:
             return
@@ -275,7 +273,7 @@ def _check_range(largest: float, step: float, fmt: Format, name: str, bits: int 
     if multiple * Fraction(step) >= Fraction(fmt.max) + Fraction(fmt.ulp(float(fmt.max))) / 2:
         raise ValueError(
             f"{name}={step:.6g}: x has the magnitude {largest:.6g}, whose upper multiple leaves "
-            f"the range of x's dtype {fmt} (up to {float(fmt.max):.6g}); scale x, or convert it to "
+            f"the range of x's dtype {own} (up to {float(fmt.max):.6g}); scale x, or convert it to "
             "a wider dtype first"
         )
 

@@ -22,7 +22,7 @@ from fpsim.arguments import boolean, choice, integer, positive, real
 from fpsim.cast import decode
 from fpsim.cast import round as round_to
 from fpsim.format import Format
-from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, settle
+from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, rule_for_codes, settle
 from fpsim.inputs import F32, F64, chunks, real_array, signed_format
 from fpsim.kernels import luq as loops
 from fpsim.stream import Stream
@@ -236,12 +236,7 @@ def luq_encode(
     (array([0, 9, 3, 7], dtype=uint8), 1.0, array([ 0., -1.,  4., 64.]))
     """
     bits = _exponent_bits(exponent_bits)
-    rule = choice("nonfinite", nonfinite, NonFinite)
-    if rule is NonFinite.propagate:
-        raise ValueError(
-            "nonfinite='propagate' is not possible in codes, which have no NaN or infinity; give "
-            "'raise' or 'skip'"
-        )
+    rule = rule_for_codes(nonfinite)
     return _luq(x, bits, 1, rng, maximum, Levels.bit_true, power_of_two, rule, codes=True)
 
 

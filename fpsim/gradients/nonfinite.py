@@ -1,6 +1,6 @@
 """NaN and infinities in gradients: what to do with them, and finding them.
 
-Imports inputs, threads, kernels.
+Imports arguments, inputs, threads, kernels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim import kernels
+from fpsim.arguments import choice
 from fpsim.inputs import chunks
 from fpsim.kernels.statistics import largest_magnitude
 from fpsim.threads import over_chunks
@@ -25,6 +26,17 @@ class NonFinite(StrEnum):
     raise_ = "raise"  # an error, which says how many and where the first is
     propagate = "propagate"  # they stay as they are
     skip = "skip"  # they count as zero
+
+
+def rule_for_codes(nonfinite: Any) -> NonFinite:
+    """The rule of that name, where results are codes."""
+    rule = choice("nonfinite", nonfinite, NonFinite)
+    if rule is NonFinite.propagate:
+        raise ValueError(
+            "nonfinite='propagate' is not possible in codes, which have no NaN or infinity; give "
+            "'raise' or 'skip'"
+        )
+    return rule
 
 
 def nonfinite_error(x: NDArray[Any]) -> ValueError:
