@@ -237,7 +237,7 @@ class FloatArray(np.lib.mixins.NDArrayOperatorsMixin):
         return FloatArray, (self.codes, self.fmt)
 
     def __repr__(self) -> str:
-        # Code, as far as there are not too many elements: of `array`, with as many digits as needed.
+        # Code, where there are not too many elements: of `array`, with as many digits as it takes.
         values = self._printed(separator=", ", prefix="array(", floatmode="unique")
         return f"array({values}, fmt={_as_code(self.fmt)})"
 

@@ -1,6 +1,6 @@
 """round, encode, decode, pack, unpack: arrays in and out of a format.
 
-Imports format, catalog, rounding, inputs, projection, threads.
+Imports format, catalog, rounding, inputs, projection, stream, threads, dask.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fpsim.inputs import (
     code_array,
     foreign_dtypes,
     holds,
+    is_dask,
     random_words,
     real_array,
     refuse_nans,
@@ -28,6 +29,7 @@ from fpsim.inputs import (
 )
 from fpsim.projection import decoder, parse_projection, project
 from fpsim.rounding import Overflow, Rounding, Stochastic
+from fpsim.stream import Stream
 from fpsim.threads import over_chunks
 
 
@@ -150,6 +152,10 @@ def decode(codes: ArrayLike, fmt: Any, dtype: Any = None) -> Any:
             f"dtype={target} cannot hold every value of {fmt} (up to {fmt.max}, in steps of "
             f"2**{fmt.quantum_exponent}); leave dtype out, or give float64"
         )
+    if is_dask(codes):
+        from fpsim.dask import map_chunks
+
+        return map_chunks(decode, codes, fmt=fmt, dtype=target)
     source = code_array("codes", codes, fmt)
     out = np.empty(source.shape, target)
     native = source.dtype.newbyteorder("=")
@@ -281,6 +287,18 @@ def _cast(
 ) -> Any:
     projection = parse_projection(fmt, rounding, overflow, tininess, codes)
     fmt, rounding = projection.fmt, projection.rounding
+    if is_dask(x):
+        from fpsim.dask import map_chunks, refuse
+
+        refuse(random_bits=random_bits, out=out, flags=flags)
+        return map_chunks(
+            encode if codes else round,
+            x,
+            Stream.of(rng) if isinstance(rounding, Stochastic) else None,
+            fmt=fmt,
+            rounding=rounding,
+            overflow=overflow,
+        )
     source, own = real_array("x", x)
     result = fmt.code_dtype if codes else own
     if not codes and not holds(own, fmt):

@@ -1,6 +1,6 @@
 """Arrays that callers give, checked and made ready for the kernels.
 
-Imports arguments, catalog, format, rounding.
+Imports arguments, catalog, format, rounding, stream, threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fpsim.arguments import shown
 from fpsim.catalog import formats, parse
 from fpsim.format import Format
 from fpsim.rounding import Rounding, Stochastic
+from fpsim.stream import stretches
 from fpsim.threads import over_chunks
 
 F32: np.dtype[Any] = np.dtype(np.float32)
@@ -51,6 +52,11 @@ def real_array(name: str, x: ArrayLike) -> tuple[NDArray[Any], np.dtype[Any]]:
     if array.dtype.name in foreign_dtypes():
         return array, array.dtype
     raise TypeError(f"{name} has dtype {array.dtype}; {remedy}")
+
+
+def is_dask(x: Any) -> bool:
+    """Whether `x` is one of dask's collections, told without importing it."""
+    return any(base.__module__.partition(".")[0] == "dask" for base in type(x).__mro__)
 
 
 @lru_cache(maxsize=1)
@@ -182,13 +188,30 @@ def chunks(
     *,
     read: int = 1,
     buffer: int = BUFFER,
+    stretch: int | None = None,
 ) -> Any:
     """Yield (one-dimensional contiguous arrays in the wanted dtypes, index of the first element).
 
     The operands have one shape; elements are counted in C order. The first `read` operands are
     read, the rest are written to unless they are read-only. Arrays that can be handed out as they
-    are, are; others pass through buffers of `buffer` elements.
+    are, are; others pass through buffers of `buffer` elements. With a `stretch`, as streams have
+    it, they end at its multiples.
     """
+    for arrays, index in _pieces(operands, start, stop, read, buffer):
+        if stretch is None:
+            yield arrays, index
+            continue
+        for first, last in stretches(index, index + arrays[0].size, stretch):
+            yield [array[first - index : last - index] for array in arrays], first
+
+
+def _pieces(
+    operands: list[tuple[NDArray[Any], np.dtype[Any]]],
+    start: int,
+    stop: int,
+    read: int,
+    buffer: int,
+) -> Any:
     if all(
         array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
         for array, dtype in operands

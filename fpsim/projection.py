@@ -152,7 +152,7 @@ def project(
     written = element if projection.codes else _UINT[value]
     c = constants_of(projection, lanes)
     cast = _Cast(c, uint, written, flags is not None)
-    stream = Stream.of(rng) if c.random and given is None else Stream(0)
+    stream = Stream.of(rng, target.shape) if c.random and given is None else Stream(0)
     key = np.uint64(stream.seed)
     operands = [(source, read) for source in sources]
     operands.append((target, element))
@@ -168,14 +168,15 @@ def project(
 
     def work(start: int, stop: int) -> None:
         buffer = np.empty(0 if steps is None else _PIECE, uint)
-        for arrays, index in chunks(operands, start, stop, read=len(sources)):
+        pieces = chunks(operands, start, stop, read=len(sources), stretch=stream.stretch)
+        for arrays, index in pieces:
             length = max(arrays[0].size, 1) if steps is None else _PIECE
             for first in range(0, arrays[0].size, length):
                 piece = [array[first : first + length] for array in arrays]
                 inputs, results = piece[: len(sources)], piece[len(sources)].view(written)
                 raised = _NO_FLAGS if flags is None else piece[len(sources) + 1]
                 words = _NO_WORDS if given is None else piece[-1]
-                draw = words, key, np.uint64((stream.offset + index + first) % (1 << 64))
+                draw = words, key, stream.word_of(index + first)
                 if steps is None:
                     bits = inputs[0].view(uint)
                     if keep:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 from fpsim.arguments import integer
 
@@ -88,6 +89,17 @@ def _executor(workers: int) -> ThreadPoolExecutor:
             _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpsim")
             _pool_size = workers
         return _pool
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In it, this thread does all the work itself: for callers with threads of their own."""
+    before = getattr(_inside, "work", False)
+    _inside.work = True
+    try:
+        yield
+    finally:
+        _inside.work = before
 
 
 def over_chunks(size: int, work: Callable[[int, int], None], chunk: int = CHUNK) -> None:

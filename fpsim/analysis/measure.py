@@ -84,7 +84,7 @@ def measured_summary(
     fmt.require_binary64()
     scale = positive("scale", scale)
     array, _ = real_array("x", x)
-    stream = Stream.of(rng) if isinstance(mode, Stochastic) else None
+    stream = Stream.of(rng, array.shape) if isinstance(mode, Stochastic) else None
     limit = float(fmt.max)
     past = limit + float(fmt.ulp(limit)) / 2 if mode in _NEAREST else limit
     parts: list[tuple[int, NDArray[np.float64]]] = []

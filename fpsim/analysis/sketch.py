@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpsim import kernels
-from fpsim.inputs import chunks, real_array
+from fpsim.inputs import chunks, is_dask, real_array
 from fpsim.kernels import statistics
 from fpsim.threads import get_num_threads, over_chunks
 
@@ -87,6 +87,10 @@ class Sketch:
         >>> sketch.size, sketch.zeros, sketch.nans, sketch.smallest, sketch.largest
         (4, 1, 1, 1.0, 3.0)
         """
+        if is_dask(x):
+            from fpsim.dask import reduce_chunks
+
+            return reduce_chunks(cls.of, x, cls.merge, progress=progress)  # type: ignore[no-any-return]
         array, dtype = real_array("x", x)
         if array.flags.f_contiguous:
             array = array.T  # the order does not matter

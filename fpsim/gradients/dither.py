@@ -188,7 +188,7 @@ def _dither(
     array, own = real_array("x", x)
     fmt = signed_format("x", own)
     lanes = F64 if own == F64 else F32
-    stream = Stream.of(rng)
+    stream = Stream.of(rng, array.shape)
     largest, bad = extremes(array, lanes)
     if bad and rule is NonFinite.raise_:
         raise nonfinite_error(array)
@@ -309,8 +309,9 @@ def _run(
     found: list[int] = []
 
     def work(start: int, stop: int) -> None:
-        for (values, results), first in chunks([(array, lanes), (out, written)], start, stop):
-            index = np.uint64((stream.offset + first) % (1 << 64))
+        operands = [(array, lanes), (out, written)]
+        for (values, results), first in chunks(operands, start, stop, stretch=stream.stretch):
+            index = stream.word_of(first)
             zeros = int(kernel(values, results, numbers, drop, key, index))
             if rule:
                 settle(values, results, rule)

@@ -267,7 +267,7 @@ def _luq(
         maximum = positive("maximum", maximum)
     array, own = real_array("x", x)
     lanes = F64 if own == F64 else F32
-    stream = Stream.of(rng)
+    stream = Stream.of(rng, array.shape)
     largest, nonfinite = extremes(array, lanes)
     if nonfinite and rule is NonFinite.raise_:
         raise nonfinite_error(array)
@@ -285,8 +285,9 @@ def _luq(
     kernel = kernels.compiled(loops.luq_codes if codes else loops.luq_values, lanes, written)
 
     def work(start: int, stop: int) -> None:
-        for (values, results), first in chunks([(array, lanes), (out, written)], start, stop):
-            index = np.uint64((stream.offset + first) % (1 << 64))
+        operands = [(array, lanes), (out, written)]
+        for (values, results), first in chunks(operands, start, stop, stretch=stream.stretch):
+            index = stream.word_of(first)
             clipped.append(kernel(values, results, *numbers, np.uint64(stream.seed), index))
             if nonfinite:
                 settle(values, results, rule)

@@ -144,7 +144,8 @@ def prune(
         fit = checked_source("fit", fit)
     array, own = real_array("x", x)
     signed_format("x", own)
-    stream = Stream.of(0 if how is Pruning.deterministic and rng is None else rng)
+    unused = how is Pruning.deterministic and rng is None
+    stream = Stream.of(0 if unused else rng, array.shape)
     by_share = target == "sparsity"
     seen = _seen(array, rule) if full or (fit is None and by_share) else None
     source = seen if fit is None else fit
@@ -213,9 +214,10 @@ def _run(
     found: list[tuple[int, int]] = []
 
     def work(start: int, stop: int) -> None:
-        for (values, results), first in chunks([(array, lanes), (out, lanes)], start, stop):
+        operands = [(array, lanes), (out, lanes)]
+        for (values, results), first in chunks(operands, start, stop, stretch=stream.stretch):
             if how is Pruning.stochastic:
-                index = np.uint64((stream.offset + first) % (1 << 64))
+                index = stream.word_of(first)
                 top, zeros = kernel(values, results, limit, key, index)
                 finite = top < infinity
             else:

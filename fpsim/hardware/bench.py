@@ -1,4 +1,4 @@
-"""bench: the vectors that the benches of a design read. Imports systemverilog, vectors, vector_files.
+"""bench: vectors that the benches of a design read. Imports systemverilog, vectors, vector_files.
 
 A bench reads a file for every rounding mode and overflow rule, and passes over those that are not
 there.

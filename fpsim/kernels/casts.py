@@ -33,7 +33,7 @@ from fpsim.kernels.lanes import (
     like,
     right,
 )
-from fpsim.kernels.words import HALF, fill_halves, upper_halves, word_at
+from fpsim.kernels.words import HALF, fill_halves, halves_for, upper_halves, word_at
 
 
 @njit(forceinline=True)
@@ -287,7 +287,7 @@ def _cast_at_random(x, out, lane, variant, given, key, offset, codes):
     spare = np.uint64(63) - np.uint64(c.top)
     buffer = np.empty(TILE, x.dtype)
     drawn = np.empty(BLOCK, x.dtype)
-    halves = np.empty(BLOCK + 4, np.uint32)
+    halves = halves_for(x.size)
     largest, doubts = c.zero, c.zero
     for first in range(0, x.size, BLOCK):
         part, written = x[first : first + BLOCK], out[first : first + BLOCK]

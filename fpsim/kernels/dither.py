@@ -25,7 +25,7 @@ from fpsim.kernels.lanes import (
     like,
     right,
 )
-from fpsim.kernels.words import upper_halves
+from fpsim.kernels.words import halves_for, upper_halves
 
 
 @njit(forceinline=True)
@@ -97,7 +97,7 @@ def _dither(x, out, p, drop, key, offset, codes):
     power, rate = reciprocal(step)
     nothing = float_like(0.0, c.one)
     cut = like(drop, c.one)
-    halves = np.empty(BLOCK + 4, np.uint32)
+    halves = halves_for(x.size)
     zeros = np.int64(0)
     for first in range(0, x.size, BLOCK):
         part, written = x[first : first + BLOCK], out[first : first + BLOCK]

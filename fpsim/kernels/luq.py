@@ -14,7 +14,7 @@ from numba import njit
 
 from fpsim.kernels.chance import goes_up
 from fpsim.kernels.lanes import AHEAD, BLOCK, TILE, ask_for_tile, bits_of, float_of
-from fpsim.kernels.words import upper_halves, word_at
+from fpsim.kernels.words import halves_for, upper_halves, word_at
 
 _EXPONENT = np.uint64(0x7FF << 52)
 _MANTISSA = np.uint64((1 << 52) - 1)
@@ -84,7 +84,7 @@ def luq_values(x, out, alpha, levels, scale, samples, stride, key, offset):
     scale overflows; draw s uses the stream's words from ``offset + s * stride`` on.
     """
     sums = np.empty(BLOCK)
-    halves = np.empty(BLOCK + 4, np.uint32)
+    halves = halves_for(x.size)
     scaled = alpha * scale
     top = scaled * 2.0 ** (levels - 1)
     clipped = 0
@@ -111,7 +111,7 @@ def luq_values(x, out, alpha, levels, scale, samples, stride, key, offset):
 def luq_codes(x, out, alpha, levels, scale, sign, key, offset):
     """Like `luq_values` with one draw: codes, 0 for zero and k for alpha * 2**(k-1)."""
     sums = np.empty(BLOCK)
-    halves = np.empty(BLOCK + 4, np.uint32)
+    halves = halves_for(x.size)
     scaled = alpha * scale
     top = scaled * 2.0 ** (levels - 1)
     clipped = 0

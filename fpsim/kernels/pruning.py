@@ -21,7 +21,7 @@ from fpsim.kernels.lanes import (
     float_of,
     like,
 )
-from fpsim.kernels.words import upper_halves
+from fpsim.kernels.words import halves_for, upper_halves
 
 
 @njit(forceinline=True)
@@ -46,7 +46,7 @@ def prune_at_random(x, out, threshold, key, offset):
     c = dtype_of(limit)
     power, rate = reciprocal(threshold)
     rate *= float_like(2.0**32, limit)
-    halves = np.empty(BLOCK + 4, np.uint32)
+    halves = halves_for(x.size)
     largest, zeros = c.zero, np.int64(0)
     for first in range(0, x.size, BLOCK):
         part, written = x[first : first + BLOCK], out[first : first + BLOCK]

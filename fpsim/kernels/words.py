@@ -64,8 +64,14 @@ def fill_halves(halves, block, half, key):
 
 
 @njit(forceinline=True)
+def halves_for(size):
+    """A buffer for the halves of `size` words, or of a block where they are done by blocks."""
+    return np.empty((min(size, BLOCK) + 7) // 4 * 4, np.uint32)
+
+
+@njit(forceinline=True)
 def upper_halves(halves, index, size, key):
-    """The upper halves of `size` words from element `index` on, in a buffer of four more."""
+    """The upper halves of `size` words from element `index` on, in a buffer by `halves_for`."""
     fill_halves(halves, index // np.uint64(4), np.uint64(0), key)
     lead = np.int64(index % np.uint64(4))
     return halves[lead : lead + size]
