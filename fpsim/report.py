@@ -95,7 +95,7 @@ def page(
     some = next(iter(first.tensors.values()))
     script = _text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(
+    page: str = _template().render(
         source=source,
         command=command,
         metric=some.metric,
@@ -111,6 +111,7 @@ def page(
         script=Markup(script),
         script_hash=f"sha256-{digest}",
     )
+    return page
 
 
 def write(path: str | Path, answers: Any, **options: Any) -> None:

@@ -39,7 +39,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpsim import arithmetic
-from fpsim.accumulate import Accumulator, Order, dot
+from fpsim.accumulate import dot
+from fpsim.accumulator import Accumulator, Order
 from fpsim.arguments import choice, integer, shown
 from fpsim.cast import decode, encode
 from fpsim.catalog import parse

@@ -16,11 +16,10 @@ from fpsim.analysis.error import LN2, error_summary
 from fpsim.analysis.lognormal import (
     Lognormal,
     alternative_cdfs,
-    empirical_pruning_threshold,
-    empirical_sparsity,
     empirical_steps,
     normal_cdf,
 )
+from fpsim.analysis.pruning import empirical_pruning_threshold, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import positive, real
 from fpsim.catalog import parse

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 from hypothesis.extra.numpy import array_shapes as _array_shapes
 
-from fpsim.accumulate import Accumulator as _Accumulator
+from fpsim.accumulator import Accumulator as _Accumulator
 from fpsim.array import FloatArray as _FloatArray
 from fpsim.format import Format as _Format
 from fpsim.rounding import Stochastic as _Stochastic

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fpsim.accumulate import Accumulator, Order
+from fpsim.accumulator import Accumulator, Order
 from fpsim.arguments import boolean, choice, shown
 from fpsim.catalog import families
 from fpsim.format import MAX_BIAS, MAX_BITS, MAX_EXPONENT_BITS, MAX_MANTISSA_BITS, Format, NaNs

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fpsim.accumulate import Accumulator
 from fpsim.accumulate import matmul as multiply
+from fpsim.accumulator import Accumulator
 from fpsim.arguments import shown
 from fpsim.cast import round as round_to
 from fpsim.format import Format
