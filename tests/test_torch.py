@@ -586,8 +586,19 @@ def test_nonfinite_gradients() -> None:
         layer(torch.ones(1, 4, requires_grad=True)).backward(x)
 
 
+class Fading:
+    """A transform whose state matters in every step."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, x: Any, rng: fpsim.Stream) -> Any:
+        self.seen += 1
+        return x / np.float32(self.seen)
+
+
 def test_a_run_goes_on_from_a_checkpoint() -> None:
-    transform = fpsim.Chain(fpsim.ScaledRounding("e3m1f", refit=3, window=2), noisy)
+    transform = fpsim.Chain(fpsim.ScaledRounding("e3m1f", refit=3, window=2), noisy, Fading())
     whole = network()
     with NeuralGradients(whole, transform, seed=4):
         expected = descend(whole, 9)
