@@ -1,6 +1,6 @@
-"""Dithered backprop: gradients rounded at random to multiples of a step, and what that costs.
+"""Dithered backprop: gradients rounded at random to multiples of a step.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.dither, nonfinite.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim import kernels
-from fpsim.analysis.dither import one_of_step_and_scale
+from fpsim.analysis.dither import step_or_scale
 from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
@@ -89,8 +89,9 @@ def dither(
     rng : int, Generator, Stream or None
         Element i uses word ``offset + i`` of the `Stream`.
     scale : float, optional
-        Instead of a step: it is this many standard deviations of x, zeros included. Where all of
-        x is one number they are 0, and x stays as it is.
+        Instead of a step: it is this many standard deviations of x, zeros included (with elements
+        taken to 31 bits below the largest). Where all of x is one number they are 0, and x stays
+        as it is.
     nonfinite : {'raise', 'propagate', 'skip'}
         See `NonFinite`.
     full : bool
@@ -184,7 +185,7 @@ def _dither(
     rule: NonFinite,
     bits: int | None,
 ) -> Dithered:
-    step, scale = one_of_step_and_scale(step, scale)
+    given, relative = step_or_scale(step, scale)
     array, own = real_array("x", x)
     fmt = signed_format("x", own)
     lanes = F64 if own == F64 else F32
@@ -193,11 +194,10 @@ def _dither(
     if bad and rule is NonFinite.raise_:
         raise nonfinite_error(array)
     counted = array.size - (bad if rule is NonFinite.propagate else 0)
-    name = "step" if scale is None else f"scale={scale!r}: step"
-    if scale is not None:
-        step = scale * _deviation(array, lanes, largest, counted)
-    assert step is not None
-    step = _rounded(step, own, name)
+    name = f"scale={given!r}: step" if relative else "step"
+    if relative:
+        given *= _deviation(array, lanes, largest, counted)
+    step = _rounded(given, own, name)
     if largest:
         _check_range(largest, step, own, name, bits)
     dtype = own
