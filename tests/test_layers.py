@@ -37,7 +37,7 @@ LAYERS: list[set[str]] = [
     {"analysis.measure", "gradients.luq", "gradients.nm"},
     {"analysis.recommend"},
     {"files", "certify", "hardware.coverage", "hardware.draws", "hardware.rendering"},
-    {"hardware.operands", "hardware.c_header"},
+    {"hardware.operands", "hardware.c_header", "hardware.tables"},
     {"hardware.vectors"},
     {"hardware.vector_files"},
     {"cli"},
