@@ -69,6 +69,7 @@ LAYERS: list[set[str]] = [
         "plot.style",
     },
     {"hardware.operands", "hardware.c_header"},
+    {"hardware.tables"},
     {"hardware.vectors"},
     {"hardware.vector_files"},
     {"hardware.bench"},
