@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import accumulate, casts, luq, nm, operate, statistics, words
+from fpsim.kernels import accumulate, casts, luq, nm, operate, registers, statistics, words
 
 
 def _read(dtype: Any) -> Any:
@@ -149,6 +149,11 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         (nm.nm_any, nm.nm_top, nm.nm_approximate),
         lambda x, out: types.UniTuple(_I64, 2)(_read(x), _written(out), _I64, _I64, _U64, _U64),
     ),
+    registers.shift_register: lambda x, out: _U64(
+        _written(out), _U64, _U64, types.boolean, _U64, _I64
+    ),
+    registers.cycle_length: lambda x, out: _I64(_U64, _U64, types.boolean, _U64, _I64),
+    registers.xoshiro: lambda x, out: types.void(_written(out), _written(_U64), types.boolean),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
     statistics.scaled: lambda x, out: types.void(_read(x), _written(out), _F64),
