@@ -21,6 +21,15 @@ import fpsim
 import fpsim.certify
 from fpsim import Lognormal, Rounding, Sketch, Stochastic, Stream, plot, report, threads
 from fpsim.analysis.measure import summary_between
+from fpsim.hardware import tables
+from fpsim.hardware.c_header import c_header
+from fpsim.hardware.random_bits import (
+    Lfsr,
+    Xoshiro,
+    mean_bias,
+    rounding_bias,
+    rounding_probability,
+)
 from fpsim.hardware.vector_files import write
 from fpsim.hardware.vectors import vectors
 
@@ -371,6 +380,63 @@ row(vectors, "e4m3", "dot", accumulator=pairwise, error=ValueError, words=words)
 row(write, "e4m3", ".", error=TypeError, words=["tests='e4m3'", "vectors(…)"])
 words = ["kinds='hex'", "'txt', 'mem', 'csv'"]
 row(write, vectors("e4m3", "add"), ".", ["hex"], error=ValueError, words=words)
+
+# Headers, tables, random bits of circuits ---------------------------------------------------------
+
+row(c_header, "e4m", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+row(c_header, FAR, error=ValueError, words=[FAR, "binary64"])
+for name in ("8bit", "a-b", "", 3):
+    row(c_header, "e4m3", name, error=ValueError, words=[f"name={name!r}", "letters, digits and _"])
+
+row(tables.table, "e4m", "sqrt", error=ValueError, words=["fmt='e4m'", "fpsim.formats()"])
+row(tables.table, FAR, "sqrt", error=ValueError, words=[FAR, "binary64"])
+for function in ("cbrt", 3, None):
+    words = [f"function={function!r}", "'sqrt'", "'sigmoid'", "'divide'"]
+    row(tables.table, "e4m3", function, error=ValueError, words=words)
+words = ["fmt=tf32", "19 bits", "2**19 words", "up to 16 bits"]
+row(tables.table, "tf32", "exp", error=ValueError, words=words)
+words = ["fmt=e4m4", "9 bits", "2**18 words", "up to 8 bits"]
+row(tables.table, "e4m4", "add", error=ValueError, words=words)
+words = ["result=binary32", "precision of 24", "up to 16"]
+row(tables.table, "e4m3", "exp", result="binary32", error=ValueError, words=words)
+words = ["rounding=Stochastic(bits=4", "deterministic"]
+row(tables.table, "e4m3", "exp", rounding=Stochastic(4), error=ValueError, words=words)
+row(tables.table, "e4m3", "exp", rounding="up", error=ValueError, words=["'up'", *ROUNDINGS])
+row(tables.table, "e4m3", "exp", overflow="clip", error=ValueError, words=["'clip'", "'nan'"])
+row(tables.write, "e4m3", ".", error=TypeError, words=["made='e4m3'", "table(…)"])
+words = ["kinds='rom'", "'mem', 'h', 'csv'"]
+row(tables.write, tables.table("e2m1", "sqrt"), ".", ["rom"], error=ValueError, words=words)
+
+for width, error in ((1, ValueError), (65, ValueError), (8.0, TypeError), (True, TypeError)):
+    row(Lfsr, width, error=error, words=[f"width={width}", "2 to 64 stages"])
+for taps in ((8, 9), (6, 5), (0, 8), 3, ("8",), [8.0]):
+    row(Lfsr, 8, taps, error=ValueError, words=[f"taps={taps!r}", "1 to 8", "(8, 6, 5, 4)"])
+row(Lfsr, 8, form="ring", error=ValueError, words=["form='ring'", "'fibonacci', 'galois'"])
+for seed, error in ((0, ValueError), (256, ValueError), (None, TypeError)):
+    row(Lfsr, 8, seed=seed, error=error, words=[f"seed={seed}", "1 to 2**8-1"])
+row(Lfsr, 8, steps=0, error=ValueError, words=["steps=0", "between integers"])
+row(Lfsr(8).integers, 9, 3, error=ValueError, words=["bits=9", "1 to 8", "wider register"])
+row(Lfsr(8).integers, 4, -1, error=ValueError, words=["count=-1", "how many"])
+row(Lfsr(8).advanced, 2.0, error=TypeError, words=["count=2.0", "how many"])
+row(Xoshiro, "xorshift", error=ValueError, words=["name='xorshift'", "'xoshiro256++'"])
+row(Xoshiro, state=-1, error=ValueError, words=["state=-1", "0 to 2**64-1", "four words"])
+row(Xoshiro, state=(0, 0, 0, 0), error=ValueError, words=["(0, 0, 0, 0)", "four words"])
+row(Xoshiro, state=(1, 2, 3), error=ValueError, words=["(1, 2, 3)", "four words"])
+row(Xoshiro, state=(1, 2, 3, 1 << 32), error=ValueError, words=["state=4294967296", "32 bits"])
+row(Xoshiro().integers, 33, 1, error=ValueError, words=["bits=33", "1 to 32"])
+for function in (rounding_probability, rounding_bias):
+    for fraction in (1.0, -0.1, float("nan"), "half", None):
+        words = [f"fraction={fraction!r}", "0 to below 1"]
+        row(function, fraction, Stochastic(4), error=ValueError, words=words)
+    for mode in ("to_odd", Stochastic(), 4):
+        words = ["mode=", "fpsim.Stochastic(bits=N)"]
+        row(function, 0.5, mode, error=ValueError, words=words)
+    words = ["register=Lfsr(width=3", "at least 4 stages"]
+    row(function, 0.5, Stochastic(4), Lfsr(3), error=ValueError, words=words)
+    words = ["goes through 5 states", "TAPS"]
+    row(function, 0.5, Stochastic(4), Lfsr(4, steps=3), error=ValueError, words=words)
+row(mean_bias, Stochastic(), 8, error=ValueError, words=["mode=", "fpsim.Stochastic(bits=N)"])
+row(mean_bias, Stochastic(4), 0, error=ValueError, words=["discarded_bits=0", "from 1"])
 
 # round and encode -------------------------------------------------------------------------------
 

@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from fpsim.kernels import accumulate, casts, dither, luq, nm, operate, pruning, statistics, words
+from fpsim.kernels import (
+    accumulate,
+    casts,
+    dither,
+    luq,
+    nm,
+    operate,
+    pruning,
+    registers,
+    statistics,
+    words,
+)
 
 
 def _read(dtype: Any) -> Any:
@@ -159,6 +170,11 @@ _SIGNATURES: dict[Callable[..., Any], Callable[..., Any]] = {
         _read(x), _written(out), x, _U64, _U64
     ),
     statistics.largest_magnitude: lambda x, out: _U64(_read(x), x),
+    registers.shift_register: lambda x, out: _U64(
+        _written(out), _U64, _U64, types.boolean, _U64, _I64
+    ),
+    registers.cycle_length: lambda x, out: _I64(_U64, _U64, types.boolean, _U64, _I64),
+    registers.xoshiro: lambda x, out: types.void(_written(out), _written(_U64), types.boolean),
     statistics.sketch32: lambda x, out: types.void(_read(x), _written(_U64, 2), *_TABLE),
     statistics.sketch64: lambda x, out: types.void(_read(x), *_TABLE),
     statistics.integer_moments: lambda x, out: types.void(_read(x), _F64, _F64, _written(out)),
