@@ -24,9 +24,10 @@ from fpsim.array import FloatArray as _FloatArray
 from fpsim.format import Format as _Format
 from fpsim.rounding import Stochastic as _Stochastic
 from fpsim.strategies.decisions import around, near_ties
+from fpsim.strategies.kinds import formats
 from fpsim.strategies.numbers import arrays, codes, values
 from fpsim.strategies.operations import operands
-from fpsim.strategies.parameters import accumulators, formats, overflows, roundings
+from fpsim.strategies.parameters import accumulators, overflows, roundings
 
 __all__ = [
     "accumulators",

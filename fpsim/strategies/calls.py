@@ -5,7 +5,7 @@ Imports arguments, catalog, format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -36,6 +36,11 @@ def shown_as_called(
         return st.composite(drawn)(*args, **kwargs)
 
     return call
+
+
+def pick(draw: st.DrawFn, options: Sequence[_T]) -> _T:
+    """One of them, by one draw even if there is but one: to Hypothesis, fewer draws are simpler."""
+    return options[draw(st.integers(0, max(len(options) - 1, 1))) % len(options)]
 
 
 def one_format(name: str, value: Any) -> Format:

@@ -16,7 +16,13 @@ from fpsim.arguments import integer
 from fpsim.format import Format
 from fpsim.rounding import MAX_RANDOM_BITS
 from fpsim.strategies.calls import one_format, shown_as_called
-from fpsim.strategies.numbers import first_magnitude, magnitudes, next_magnitude, number
+from fpsim.strategies.numbers import (
+    first_magnitude,
+    magnitudes,
+    next_magnitude,
+    number,
+    one_of_codes,
+)
 
 _NEARNESS = st.integers(3, 100)  # rationals lie a gap times two to minus this away
 
@@ -51,14 +57,14 @@ def decision_points(
     draw: st.DrawFn, fmt: Format, largest: int, ties_only: bool, random_bits: int | None
 ) -> tuple[Fraction, Fraction]:
     """A magnitude at which rounding changes, and the gap between values there."""
-    magnitude = draw(magnitudes(fmt, 0, largest, first_magnitude(fmt)))
+    magnitude = draw(one_of_codes(magnitudes(fmt, 0, largest, first_magnitude(fmt))))
     low = spec.value_at(magnitude, fmt)
     high = spec.value_at(next_magnitude(magnitude, fmt), fmt)
     points = [(low + high) / 2]
     if not ties_only:
         points.append(low)
         lowest = magnitude == 0 and not fmt.zero
-        if lowest or low < Fraction(2) ** fmt.emin <= high:
+        if lowest or low < Fraction(2) ** fmt.emin <= min(high, Fraction(fmt.max)):
             # From here on, full precision takes numbers up to it, and they do not underflow.
             ulp = Fraction(2) ** (fmt.emin - fmt.precision)
             points += [Fraction(2) ** fmt.emin - ulp, Fraction(2) ** fmt.emin - ulp / 2]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
-from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -19,13 +19,11 @@ from fpsim.arguments import boolean, integer, shown
 from fpsim.array import FloatArray
 from fpsim.catalog import parse
 from fpsim.format import Format
-from fpsim.strategies.calls import one_flag, one_format, shown_as_called
-from fpsim.strategies.parameters import in_binary64
+from fpsim.strategies.calls import one_flag, one_format, pick, shown_as_called
+from fpsim.strategies.kinds import in_binary64
 
-_T = TypeVar("_T")
 _SIMPLE = range(17)  # the values that others shrink toward
 _LONGEST = 1 << 30  # side of an array
-_FINITE = 6  # times as often as infinities, and as NaN
 
 # Magnitudes, which are codes without their sign -------------------------------------------------
 
@@ -42,8 +40,28 @@ def next_magnitude(magnitude: int, fmt: Format) -> int:
     return max(magnitude + 1, first_magnitude(fmt))
 
 
+@dataclass(frozen=True)
+class Codes:
+    """Codes by number, from the simplest on."""
+
+    count: int
+    at: Callable[[int], int]
+    weight: int = 1  # how often, beside others
+
+
+@st.composite
+def one_of_codes(draw: st.DrawFn, several: Sequence[Codes]) -> int:
+    """A code: two draws for every one, so that Hypothesis tells simple ones by these alone."""
+    some = pick(draw, [some for some in several for _ in range(some.weight)])
+    return some.at(draw(st.integers(0, max(some.count - 1, 1))) % some.count)
+
+
+def _listed(codes: Sequence[int], weight: int = 1) -> Codes:
+    return Codes(len(codes), codes.__getitem__, weight)
+
+
 @lru_cache(maxsize=1024)
-def magnitudes(fmt: Format, low: int, high: int, first: int) -> SearchStrategy[int]:
+def magnitudes(fmt: Format, low: int, high: int, first: int) -> tuple[Codes, ...]:
     """Magnitudes of values from low to high, of which nonzero ones start at first.
 
     Small integers come first, then all; those at the edge of something come more often.
@@ -54,7 +72,7 @@ def magnitudes(fmt: Format, low: int, high: int, first: int) -> SearchStrategy[i
 
     def beside_power(which: int) -> int:
         exponent, beside = divmod(which, 3)
-        return settled((exponent << fmt.mantissa_bits) + (0, 1, -1)[beside])
+        return settled((exponent + lowest << fmt.mantissa_bits) + (0, 1, -1)[beside])
 
     simple = [code for code in _small_integers(fmt) if code == settled(code)]
     normal = int(fmt.zero) << fmt.mantissa_bits
@@ -63,14 +81,14 @@ def magnitudes(fmt: Format, low: int, high: int, first: int) -> SearchStrategy[i
     edges |= {middle + beside for middle in (normal, one) for beside in (-1, 0, 1)}
     lowest, highest = low >> fmt.mantissa_bits, high >> fmt.mantissa_bits
     several = [
-        st.sampled_from(simple or [low]),
-        st.integers(low, high).map(settled),
-        st.sampled_from(sorted({settled(code) for code in edges})),
-        st.integers(3 * lowest, 3 * highest + 2).map(beside_power),
+        _listed(simple or [low], weight=2),
+        Codes(high - low + 1, lambda which: settled(low + which), weight=3),
+        _listed(sorted({settled(code) for code in edges}), weight=2),
+        Codes(3 * (highest - lowest + 1), beside_power),
     ]
     if first < normal and fmt.mantissa_bits:
-        several.append(st.integers(0, fmt.mantissa_bits - 1).map(lambda bit: settled(1 << bit)))
-    return st.one_of(several)
+        several.append(Codes(fmt.mantissa_bits, lambda bit: settled(1 << bit)))
+    return tuple(several)
 
 
 def _small_integers(fmt: Format) -> list[int]:
@@ -101,48 +119,33 @@ def _between(fmt: Format, low: spec.Real, high: spec.Real, first: int) -> tuple[
 
 
 @st.composite
-def _either_sign(
-    draw: st.DrawFn, positive: SearchStrategy[int] | None, negative: SearchStrategy[int] | None
+def _signed(
+    draw: st.DrawFn, fmt: Format, positive: Sequence[Codes], negative: Sequence[Codes]
 ) -> int:
-    """An example of one of them, of which there is at least one."""
-    several = [strategy for strategy in (positive, negative) if strategy is not None]
-    return draw(draw(st.sampled_from(several)))
+    """A code from one of two lists, of which one may be empty; those of the second get a sign."""
+    sides = [(0, positive), (1 << fmt.magnitude_bits, negative)]
+    sign, several = pick(draw, [side for side in sides if side[1]])
+    return sign | draw(one_of_codes(several))
 
 
 def _specials(
     fmt: Format, allow_nan: bool | None, allow_infinity: bool | None
-) -> tuple[list[int], SearchStrategy[int] | None]:
-    """The codes of infinities, the positive one first, and those of NaN."""
+) -> tuple[list[Codes], list[Codes]]:
+    """The code of infinity, without a sign, and those of NaN, if there are any."""
     if one_flag("allow_nan", allow_nan) and fmt.nan_code is None:
         raise ValueError(f"allow_nan=True, but {fmt} has no NaN; leave it out")
     if one_flag("allow_infinity", allow_infinity) and not fmt.infinities:
         raise ValueError(f"allow_infinity=True, but {fmt} has no infinity; leave it out")
-    sign = 1 << fmt.magnitude_bits
-    infinities: list[int] = []
+    infinities, nans = [], []
     if fmt.infinity_code is not None and allow_infinity is not False:
-        infinities = [fmt.infinity_code, fmt.infinity_code | sign][: 1 + fmt.signed]
-    if fmt.nan_code is None or allow_nan is False:
-        return infinities, None
-    nans = st.just(fmt.nan_code)
-    if fmt.nans != "negative_zero":
-        nans |= st.integers(fmt.max_code + fmt.infinities + 1, sign - 1)
-        if fmt.signed:
-            nans = st.builds(int.__or__, st.sampled_from((0, sign)), nans)
+        infinities = [_listed([fmt.infinity_code])]
+    if fmt.nan_code is not None and allow_nan is not False:
+        written, first = fmt.nan_code, fmt.max_code + fmt.infinities + 1
+        nans = [_listed([written])]
+        if fmt.nans != "negative_zero":
+            others = (1 << fmt.magnitude_bits) - first
+            nans = [Codes(1 + others, lambda which: first + which - 1 if which else written)]
     return infinities, nans
-
-
-def _with_specials(
-    finite: SearchStrategy[int] | None, infinities: list[int], nans: SearchStrategy[int] | None
-) -> SearchStrategy[int]:
-    several = [] if finite is None else [finite] * _FINITE
-    several += [longer(st.sampled_from(infinities))] if infinities else []
-    several += [] if nans is None else [longer(nans)]
-    return st.one_of(several)
-
-
-def longer(strategy: SearchStrategy[_T], numbers: int = 1) -> SearchStrategy[_T]:
-    """The same, by more draws than numbers take: to Hypothesis, fewer draws are simpler."""
-    return st.tuples(strategy, *[st.booleans()] * (4 * numbers)).map(itemgetter(0))
 
 
 @shown_as_called
@@ -173,17 +176,15 @@ def codes(
     """
     chosen = one_format("fmt", fmt)
     infinities, nans = _specials(chosen, allow_nan, allow_infinity)
-    sign = 1 << chosen.magnitude_bits
     often = magnitudes(chosen, 0, chosen.max_code, first_magnitude(chosen))
-    positive = st.integers(0, chosen.max_code) | often
-    negative = None
-    if chosen.signed:
-        # The sign alone may be the code of NaN.
-        lowest = int(chosen.nans == "negative_zero")
-        negative = st.one_of(
-            st.integers(lowest, chosen.max_code), often.map(lambda code: max(code, lowest))
-        ).map(sign.__or__)
-    return _with_specials(_either_sign(positive, negative), infinities, nans)
+    positive = [Codes(chosen.max_code + 1, int, weight=3), *often, *infinities, *nans]
+    negative: list[Codes] = []
+    if chosen.signed and chosen.nans == "negative_zero":  # whose code is the sign alone
+        often = magnitudes(chosen, 1, chosen.max_code, max(first_magnitude(chosen), 1))
+        negative = [Codes(chosen.max_code, lambda which: which + 1, 3), *often, *infinities]
+    elif chosen.signed:
+        negative = positive
+    return _signed(chosen, positive, negative)
 
 
 @shown_as_called
@@ -237,26 +238,28 @@ def values(
             f"min_value={shown(min_value)} is above max_value={shown(max_value)}; swap them"
         )
     infinities, nans = _specials(chosen, allow_nan, allow_infinity)
-    infinities = [code for code in infinities if low <= spec.decode(code, chosen) <= high]
     if allow_nan is None and (low, high) != (-math.inf, math.inf):
-        nans = None
+        nans = []
     first = first_magnitude(chosen)
     if not boolean("allow_subnormal", allow_subnormal) and chosen.zero:
         first = 1 << chosen.mantissa_bits
     # Of the zeros among the bounds, only −0.0 is a float.
     plus_zero = low <= 0 and (high > 0 or isinstance(high, Fraction))
     minus_zero = high >= 0 and (low < 0 or isinstance(low, float)) and chosen.has_negative_zero
-    positive = _on_one_side(chosen, low, high, first, plus_zero)
-    negative = _on_one_side(chosen, -high, -low, first, minus_zero) if chosen.signed else None
-    if negative is not None:
-        negative = negative.map((1 << chosen.magnitude_bits).__or__)
-    finite = None if positive is negative is None else _either_sign(positive, negative)
-    if finite is None and not infinities and nans is None:
+    positive = _on_one_side(chosen, low, high, first, plus_zero, infinities)
+    negative: list[Codes] = []
+    if chosen.signed:
+        negative = _on_one_side(chosen, -high, -low, first, minus_zero, infinities)
+    if allow_infinity and math.inf not in (high, -low if chosen.signed else 0):
+        raise ValueError("allow_infinity=True, but min_value and max_value leave none; widen them")
+    if not positive + negative + nans:
         raise ValueError(
             f"no value of {chosen} lies from {shown(min_value)} to {shown(max_value)}; its finite "
             f"magnitudes are from {chosen.smallest} to {chosen.max}"
         )
-    return _with_specials(finite, infinities, nans).map(partial(number, chosen))
+    if nans:
+        positive.append(_listed([chosen.nan_code or 0]))
+    return _signed(chosen, positive, negative).map(partial(number, chosen))
 
 
 def _bound(name: str, value: Any, default: float) -> spec.Real:
@@ -272,21 +275,37 @@ def _bound(name: str, value: Any, default: float) -> spec.Real:
 
 
 def _on_one_side(
-    fmt: Format, low: spec.Real, high: spec.Real, first: int, zero: bool
-) -> SearchStrategy[int] | None:
+    fmt: Format,
+    low: spec.Real,
+    high: spec.Real,
+    first: int,
+    zero: bool,
+    infinities: list[Codes],
+) -> list[Codes]:
     """Magnitudes whose values are from low to high; 0 among them if `zero`."""
-    span = _between(fmt, low, high, first)
-    if span is None:
-        return None
-    start, stop = span
-    start = start if zero or not fmt.zero else max(start, first)
-    return magnitudes(fmt, start, stop, first) if start <= stop else None
+    found: list[Codes] = []
+    if (span := _between(fmt, low, high, first)) is not None:
+        start, stop = span
+        start = start if zero or not fmt.zero else max(start, first)
+        found += magnitudes(fmt, start, stop, first) if start <= stop else ()
+    return found + (infinities if high == math.inf else [])
 
 
 def number(fmt: Format, code: int) -> float | Fraction:
     """The value of a code, as a float where binary64 holds the format."""
     value = spec.decode(code, fmt)
     return float(value) if in_binary64(fmt) else value
+
+
+def extremes(
+    fmt: Format, allow_nan: bool | None, allow_infinity: bool | None
+) -> SearchStrategy[float | Fraction]:
+    """Zeros, the smallest and the largest magnitude, and specials."""
+    infinities, nans = _specials(fmt, allow_nan, allow_infinity)
+    ends = [_listed([first_magnitude(fmt), fmt.max_code]), *infinities]
+    negative = [*ends, _listed([0])] if fmt.has_negative_zero else ends
+    positive = [_listed([0]), *ends, *nans]
+    return _signed(fmt, positive, negative if fmt.signed else []).map(partial(number, fmt))
 
 
 # Arrays -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fpsim.arguments import shown
 from fpsim.format import Format
 from fpsim.strategies.calls import one_format, shown_as_called
 from fpsim.strategies.decisions import decision_points
-from fpsim.strategies.numbers import first_magnitude, longer, number, values
+from fpsim.strategies.numbers import extremes, number, values
 
 # The operands that make an exact result t of others, none of which is zero: how many, and which.
 _SOLVED: dict[str, tuple[int, Callable[..., tuple[Fraction, ...]]]] = {
@@ -205,9 +205,12 @@ def operands(
         raise ValueError(f"op={shown(op)} is not one of {allowed}, or a function of that name")
     count, _ = _SOLVED[name]
     any_value = values(held, allow_nan=allow_nan, allow_infinity=allow_infinity)
-    extremes = longer(st.sampled_from(_extremes(held, allow_nan, allow_infinity)))
-    aimed = _aimed(chosen, held, name)
-    several = [st.tuples(*[any_value | extremes] * count), aimed, aimed]
+    extreme = extremes(held, allow_nan, allow_infinity)
+    several: list[SearchStrategy[tuple[Any, ...]]] = [
+        st.tuples(*[any_value] * count),
+        st.tuples(*[any_value | extreme] * count),
+        _aimed(chosen, held, name),
+    ]
     if name in ("multiply", "fma") and _tails(chosen, held):
         products = _nearest_products(chosen, held)
         several.append(products if name == "multiply" else _and_little(products, held))
@@ -216,20 +219,4 @@ def operands(
     if count == 3:
         two = "multiply" if name == "fma" else "add"
         several.append(_and_little(_aimed(chosen, held, two), held))
-    plain = st.tuples(*[any_value] * count)
-    return st.one_of(plain, *(longer(some, count) for some in several))
-
-
-def _extremes(
-    fmt: Format, allow_nan: bool | None, allow_infinity: bool | None
-) -> list[float | Fraction]:
-    """Zeros, ends of the range, and specials, of either sign."""
-    codes: list[int | None] = [0, first_magnitude(fmt), fmt.max_code]
-    codes += [None if allow_infinity is False else fmt.infinity_code]
-    found = [code for code in codes if code is not None]
-    if fmt.signed:
-        found += [code | 1 << fmt.magnitude_bits for code in found]
-    if fmt.nan_code is not None and allow_nan is not False:
-        found.append(fmt.nan_code)
-    numbers = [number(fmt, code) for code in found]
-    return [x for x in numbers if x == x or allow_nan is not False]
+    return st.one_of(several)
