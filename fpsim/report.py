@@ -301,7 +301,7 @@ class _Drawing:
         ax.set_title(reprs.printable(title).replace("$", r"\$"), loc="left", fontsize="medium")
         stream = io.StringIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fpsim"}):
-            figure.savefig(stream, format="svg", metadata={"Date": None})
+            figure.savefig(stream, format="svg")
         return _element(stream.getvalue(), f"p{self.count}", label)
 
 

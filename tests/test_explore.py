@@ -128,11 +128,11 @@ def test_special_codes() -> None:
 
 
 def test_a_part_of_a_large_array_is_emulated() -> None:
-    x = np.tile(X, 100).reshape(300, 1000)
+    x = np.sort(np.tile(X, 100)).reshape(300, 1000)  # its beginning would say something else
     explorer = panel(x)
     assert shown(explorer)["measured on"] == "262,144 elements"
     whole = fpsim.measured_error(x, explorer.format)
-    assert float(shown(explorer)["mean relative error"]) == pytest.approx(whole, rel=0.02)
+    assert float(shown(explorer)["mean relative error"]) == pytest.approx(whole, rel=2e-3)
     transposed = panel(np.asfortranarray(x))
     assert transposed.numbers.value == explorer.numbers.value
 

@@ -265,20 +265,18 @@ def test_staircase_is_the_specification(
     fmt: str, mode: Rounding, rule: Overflow, data: st.DataObject
 ) -> None:
     parsed = Format.parse(fmt)
-    options = {"rounding": mode, "overflow": rule}
+    ulp = Fraction(float(parsed.ulp(parsed.max)))
+    high = float(parsed.max + 2 * ulp)
+    options: dict[str, Any] = {"rounding": mode, "overflow": rule, "limits": (-high, high)}
     ax = plot.step_function(fmt, **options)
     error = plot.cast_error(fmt, **options)
-    low, high = ax.get_xlim()
-    assert high > parsed.max
-    assert not parsed.signed or low < -parsed.max
     # Near every value and every middle, on both sides.
     values = sorted({v for c in range(parsed.max_code + 1)
                      if isinstance(v := spec.decode(c, fmt), Fraction)})  # fmt: skip
-    ends = [*values, *((a + b) / 2 for a, b in itertools.pairwise(values)), parsed.max * 11 / 10]
+    past = [parsed.max + ulp / 2, parsed.max + ulp, parsed.max + ulp * 3 / 2]
+    ends = [*values, *((a + b) / 2 for a, b in itertools.pairwise(values)), *past]
     place = data.draw(st.sampled_from(ends)) * data.draw(st.sampled_from([1, -1]))
     x = Fraction(place) + data.draw(st.sampled_from([-1, 1])) * Fraction(1, 1 << 20)
-    if not low < x < high:
-        return
     exact = spec.round(x, fmt, mode, rule)
     y, e = at(*line(ax, "result"), float(x)), at(*line(error, "error"), float(x))
     if isinstance(exact, float) and not math.isfinite(exact):
@@ -291,6 +289,14 @@ def test_staircase_is_the_specification(
         assert y == float(exact)
         assert e == pytest.approx(float(Fraction(exact) - x), abs=1e-12)
         assert shaded(ax, float(x)) == shaded(error, float(x)) == set()
+
+
+def test_staircases_show_the_whole_range_of_small_formats() -> None:
+    for ax in (plot.step_function("e2m1f"), plot.cast_error("ue2m1f")):
+        low, high = ax.get_xlim()
+        assert high > 6
+        assert low < (-6 if ax.get_ylabel() == "round(x)" else 0)
+    assert plot.step_function("e4m3").get_xlim() == (-4 * 2.0**-6, 4 * 2.0**-6)
 
 
 def test_stochastic_staircase_shows_both_neighbours() -> None:

@@ -112,6 +112,8 @@ def test_numbers_are_exact(significand: int, exponent: int) -> None:
         assert power[0] == "2"
         exact = int(odd or 1) * Fraction(2) ** int(power[1:].translate(SUPERSCRIPTS))
         assert exact == value
+        assert int(odd or 1) % 2 == 1
+        assert odd != "1"
         if decimal:
             assert float(decimal.replace("−", "-")) == pytest.approx(float(value), rel=1e-7)
     else:

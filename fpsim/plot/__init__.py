@@ -10,9 +10,10 @@ try:
 except ImportError:
     raise ImportError("fpsim.plot needs an extra; pip install 'fpsim[plot]'") from None
 
+from fpsim.plot.casts import cast_error, relative_error, step_function
 from fpsim.plot.choice import candidates, error_by_sigma
 from fpsim.plot.data import coverage, fits, sparsity
-from fpsim.plot.formats import cast_error, number_line, relative_error, step_function
+from fpsim.plot.formats import number_line
 from fpsim.plot.sums import accumulation
 from fpsim.plot.tradeoff import pareto
 
