@@ -94,20 +94,18 @@ def expected_dither(
     >>> print(f"{expected.sparsity:.3f} {expected.bits:.2f} {expected.share_from(128):.5f}")
     0.921 1.91 0.00015
     """
-    step, scale = one_of_step_and_scale(step, scale)
+    given, relative = step_or_scale(step, scale)
+    log_step = math.log(given)
     if isinstance(source, str) and source in _NAMED:
-        law = _NAMED[source](step or scale or 0.0)
-        return _expectation(math.log(step or scale or 0.0), law, None)
+        return _expectation(log_step, _NAMED[source](given), None)
     if isinstance(source, str):
         raise ValueError(
             f"source={shown(source)} is not known; give a Lognormal, a Sketch, 'normal' or "
             "'laplace'"
         )
     source = checked_source("source", source)
-    if step is not None:
-        log_step = math.log(step)
-    else:
-        log_step = math.log(scale or 0.0) + log_mean_square(source) / 2
+    if relative:
+        log_step += log_mean_square(source) / 2
     if isinstance(source, Lognormal):
         return _expectation(log_step, _of_lognormal(source, log_step), None)
     law = _of_sketch(source, log_step)
@@ -115,16 +113,16 @@ def expected_dither(
     return _expectation(log_step, law, 1 + top.bit_length())
 
 
-def one_of_step_and_scale(step: Any, scale: Any) -> tuple[float | None, float | None]:
-    """Both, checked; exactly one of them is given."""
+def step_or_scale(step: Any, scale: Any) -> tuple[float, bool]:
+    """(the one that is given, checked; whether that is the scale)."""
     if (step is None) == (scale is None):
         raise ValueError(
             f"step={shown(step)} and scale={shown(scale)}: give one of them; a step is absolute, "
             "a scale times the standard deviation"
         )
-    if step is not None:
-        return positive("step", step), None
-    return None, positive("scale", scale)
+    if scale is None:
+        return positive("step", step), False
+    return positive("scale", scale), True
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Dithered backprop: gradients rounded at random to multiples of a step, and what that costs.
+"""Dithered backprop: gradients rounded at random to multiples of a step.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite,
-dask.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.dither,
+nonfinite, dask.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fpsim import kernels
-from fpsim.analysis.dither import one_of_step_and_scale
+from fpsim.analysis.dither import step_or_scale
 from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
@@ -90,8 +90,9 @@ def dither(
     rng : int, Generator, Stream or None
         Element i uses word ``offset + i`` of the `Stream`.
     scale : float, optional
-        Instead of a step: it is this many standard deviations of x, zeros included. Where all of
-        x is one number they are 0, and x stays as it is.
+        Instead of a step: it is this many standard deviations of x, zeros included (with elements
+        taken to 31 bits below the largest). Where all of x is one number they are 0, and x stays
+        as it is.
     nonfinite : {'raise', 'propagate', 'skip'}
         See `NonFinite`.
     full : bool
@@ -126,17 +127,17 @@ def dither(
     """
     rule = choice("nonfinite", nonfinite, NonFinite)
     full = boolean("full", full)
-    step, scale = one_of_step_and_scale(step, scale)
+    given, relative = step_or_scale(step, scale)
     if is_dask(x):
         from fpsim.dask import map_chunks, refuse, tried
 
         refuse(full=full)
         stream = Stream.of(rng)
         tried(dither, x, stream, step=step, scale=scale, nonfinite=rule)
-        if scale is not None:
-            step = scale * _deviation(x, *extremes(x, rule), rule)
-        return map_chunks(_dither_by, x, stream, step=step, rule=rule)
-    result = _dither(x, step, scale, rng, rule, None)
+        if relative:
+            given *= _deviation(x, *extremes(x, rule), rule)
+        return map_chunks(_dither_by, x, stream, step=given, rule=rule)
+    result = _dither(x, given, relative, rng, rule, None)
     return result if full else result.values
 
 
@@ -185,18 +186,18 @@ def dither_encode(
     remedy = "give how many bits the integers have with their sign, 2 to 32"
     bits = integer("bits", bits, 2, 32, remedy)
     rule = rule_for_codes(nonfinite)
-    return _dither(x, *one_of_step_and_scale(step, scale), rng, rule, bits)
+    return _dither(x, *step_or_scale(step, scale), rng, rule, bits)
 
 
 def _dither_by(x: ArrayLike, step: float, rule: NonFinite, rng: Any) -> Any:
     """By a step that may be 0."""
-    return _dither(x, step, None, rng, rule, None).values
+    return _dither(x, step, False, rng, rule, None).values
 
 
 def _dither(
     x: ArrayLike,
-    step: float | None,
-    scale: float | None,
+    given: float,
+    relative: bool,
     rng: Any,
     rule: NonFinite,
     bits: int | None,
@@ -205,11 +206,10 @@ def _dither(
     fmt = signed_format("x", own)
     stream = Stream.of(rng, array.shape)
     largest, bad = extremes(array, rule)
-    name = "step" if scale is None else f"scale={scale!r}: step"
-    if scale is not None:
-        step = scale * _deviation(array, largest, bad, rule)
-    assert step is not None
-    step = _rounded(step, own, name)
+    name = f"scale={given!r}: step" if relative else "step"
+    if relative:
+        given *= _deviation(array, largest, bad, rule)
+    step = _rounded(given, own, name)
     if largest:
         _check_range(largest, step, own, name, bits)
     dtype = own

@@ -1,7 +1,7 @@
 """LUQ: logarithmic unbiased quantisation of gradients to 2 to 5 bits, and what it costs.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite,
-dask.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis,
+nonfinite, dask.
 """
 
 from __future__ import annotations

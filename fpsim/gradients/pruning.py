@@ -1,7 +1,7 @@
-"""Stochastic pruning of gradients, its deterministic twin, and what they cost.
+"""Stochastic pruning of gradients, and its deterministic twin.
 
-Imports arguments, inputs, cast, stream, threads, kernels, analysis, nonfinite,
-dask.
+Imports arguments, inputs, cast, stream, threads, kernels, analysis,
+nonfinite, dask.
 """
 
 from __future__ import annotations
@@ -219,13 +219,15 @@ def _run(
     infinity = int(np.array(np.inf, lanes).view(f"u{lanes.itemsize}"))
     limit = max(lanes.type(threshold), np.nextafter(lanes.type(0), lanes.type(1)))
     key = np.uint64(stream.seed)
-    kernel = kernels.compiled(loops.prune_at_random, lanes, lanes)
+    kernel: Any = None
+    if how is Pruning.stochastic:
+        kernel = kernels.compiled(loops.prune_at_random, lanes, lanes)
     found: list[tuple[int, int]] = []
 
     def work(start: int, stop: int) -> None:
         operands = [(array, lanes), (out, lanes)]
         for (values, results), first in chunks(operands, start, stop, stretch=stream.stretch):
-            if how is Pruning.stochastic:
+            if kernel:
                 index = stream.word_of(first)
                 top, zeros = kernel(values, results, limit, key, index)
                 finite = top < infinity
