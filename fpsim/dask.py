@@ -26,14 +26,11 @@ def map_chunks(
 ) -> Any:
     """``function(x, **arguments)``, lazily: each chunk on the thread that dask gives it.
 
-    The function, elementwise and to arrays of the same shape, is called once on a zero of x's
-    dtype: for the dtype of its results, and so that errors which need no data are raised now.
-    Where there is a stream, it gets a stream as ``rng``, by which chunks draw the bits that they
-    draw within the whole.
+    The function is elementwise and gives arrays of the same shape. It is `tried` at once. Where
+    there is a stream, it gets a stream as ``rng``, by which chunks draw the bits that they draw
+    within the whole.
     """
-    _require_array(x)
-    random = {} if stream is None else {"rng": stream}
-    sample = function(np.zeros((1,) * x.ndim, x.dtype), **arguments, **random)
+    sample = tried(function, x, stream, **arguments)
     return _blocks(function, x, stream, arguments, np.empty((0,) * x.ndim, sample.dtype))
 
 
@@ -47,11 +44,11 @@ def reduce_chunks(
 ) -> Any:
     """What ``function(chunk, **arguments)`` gives for each chunk, merged by a tree; computed now.
 
-    The results may be any objects; `stream` is as for `map_chunks`. `progress` is called with
-    the number of elements done since the last call: one at a time where dask's own threads or
-    processes do the work, of all at the end where a cluster does.
+    The results may be any objects. The function is `tried` first; `stream` is as for
+    `map_chunks`. `progress` is called with the number of elements done since the last call, or,
+    where a cluster does the work, with that of all at the end.
     """
-    _require_array(x)
+    tried(function, x, stream, **arguments)
     size = 0 if _unknown(x) else int(x.size)
     if x.ndim == 0:
         x = x.reshape(1)
@@ -72,6 +69,25 @@ def reduce_chunks(
         return result.compute().item()
 
 
+def tried(
+    function: Callable[..., Any], x: Any, stream: Stream | None = None, **arguments: Any
+) -> Any:
+    """What a function makes of a single zero of x's dtype; raises what can be told without data."""
+    if not isinstance(x, da.Array):
+        raise TypeError(
+            f"x is of type {type(x).__module__}.{type(x).__name__}; of dask's collections give an "
+            "Array, such as to_dask_array(lengths=True) makes of a dataframe"
+        )
+    if stream is not None:
+        if _unknown(x):
+            raise ValueError(
+                "x has chunks of unknown size, and random bits go by the place of an element; call "
+                "x.compute_chunk_sizes() first"
+            )
+        arguments["rng"] = stream
+    return function(np.zeros((1,) * x.ndim, x.dtype), **arguments)
+
+
 def refuse(**given: Any) -> None:
     """Raise ValueError for an argument that has no meaning where chunks are computed later."""
     for name, value in given.items():
@@ -80,14 +96,6 @@ def refuse(**given: Any) -> None:
                 f"{name} is not possible with a dask array, whose chunks are computed later; leave "
                 "it out, or call the function on each chunk (dask.array.map_blocks)"
             )
-
-
-def _require_array(x: Any) -> None:
-    if not isinstance(x, da.Array):
-        raise TypeError(
-            f"x is of type {type(x).__module__}.{type(x).__name__}; of dask's collections give an "
-            "Array, such as to_dask_array(lengths=True) makes of a dataframe"
-        )
 
 
 def _unknown(x: Any) -> bool:
@@ -106,11 +114,6 @@ def _blocks(
     options |= {"dtype": meta.dtype, "meta": meta, "token": f"fpsim-{name}"}
     if stream is None:
         return da.map_blocks(_on_chunk, x, function, arguments, **options)
-    if _unknown(x):
-        raise ValueError(
-            "x has chunks of unknown size, and random bits go by the place of an element; call "
-            "x.compute_chunk_sizes() first"
-        )
     return da.map_blocks(_on_chunk_at_random, x, function, arguments, stream, x.shape, **options)
 
 

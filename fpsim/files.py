@@ -1,4 +1,4 @@
-"""Tensors from files: .npy, .npz, .safetensors, and the embedded sample. Nothing is unpickled."""
+"""Tensors from files: .npy, .npz, .safetensors, .zarr, and the sample. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from fpsim.cast import decode
 from fpsim.format import Format
 
-SUFFIXES = (".npy", ".npz", ".safetensors")
+SUFFIXES = (".npy", ".npz", ".safetensors", ".zarr")
 
 
 class TensorFiles(Mapping[str, Any]):
-    """The tensors of files by name, read when looked up; ``.npy`` files are memory-mapped.
+    """The tensors of files by name, read when looked up.
 
-    A tensor is named after its file (``.npy``) or by its name in the file; with several files,
-    the file's name and a colon come first.
+    ``.npy`` files are memory-mapped, those of ``.zarr`` folders are dask arrays. A tensor is named
+    after its file (``.npy``, a ``.zarr`` of one array) or by its name in the file; with several
+    files, the file's name and a colon come first.
 
     Parameters
     ----------
@@ -126,6 +127,8 @@ def _names(path: Path) -> list[str]:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
+        elif path.suffix == ".zarr":
+            names = list(_open_zarr(path))
         else:
             with _open_safetensors(path) as archive:
                 names = list(archive.keys())
@@ -143,6 +146,8 @@ def _read(path: Path, key: str) -> Any:
                 _header(stream, f"{path}: {key!r}")
             with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
+        if path.suffix == ".zarr":
+            return _zarr_chunks(_open_zarr(path)[key])
         with _open_safetensors(path) as archive:
             fmt = _NARROW.get(archive.get_slice(key).get_dtype())
             if fmt is None:
@@ -157,6 +162,8 @@ def _size(path: Path, key: str) -> int:
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive, _member(archive, path, key) as stream:
                 return math.prod(_header(stream, f"{path}: {key!r}"))
+        if path.suffix == ".zarr":
+            return int(_open_zarr(path)[key].size)
         with _open_safetensors(path) as archive:
             return math.prod(archive.get_slice(key).get_shape())
 
@@ -222,3 +229,30 @@ def _open_safetensors(path: Path) -> Any:
             f"{path}: reading .safetensors needs an extra; pip install 'fpsim[safetensors]'"
         ) from None
     return safe_open(path, framework="numpy")
+
+
+def _open_zarr(path: Path) -> dict[str, Any]:
+    """The arrays of a .zarr folder by name; one with an empty name where it is an array itself."""
+    try:
+        import dask.array  # noqa: F401
+        import zarr
+    except ImportError:
+        raise _UnreadableError(
+            f"{path}: reading .zarr needs an extra; pip install 'fpsim[dask]'"
+        ) from None
+    found = zarr.open(path, mode="r")
+    if isinstance(found, zarr.Array):
+        return {"": found}
+    members = sorted(found.members(max_depth=None))
+    return {name: member for name, member in members if isinstance(member, zarr.Array)}
+
+
+def _zarr_chunks(array: Any) -> Any:
+    """A dask array over chunks as they are stored, several at a time where they are small."""
+    from dask import config
+    from dask.array import from_zarr
+    from dask.utils import parse_bytes
+
+    stored = math.prod(array.chunks) * array.dtype.itemsize
+    large = stored > parse_bytes(config.get("array.chunk-size"))
+    return from_zarr(array, chunks=array.chunks if large else "auto")

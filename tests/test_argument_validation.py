@@ -663,6 +663,16 @@ for seed, offset, error, words in (
     (1, "2", TypeError, ["offset='2'", "integer"]),
 ):
     row(Stream, seed, offset, error=error, words=words)
+for shape, where, error, words in (
+    ((3, 4), (slice(0, 1),), ValueError, ["where=", "(3, 4)", "a slice", "each axis"]),
+    ((3,), (slice(0, 3, 2),), ValueError, ["where=", "slice(0, 3, 2)", "without step"]),
+    ((3,), (slice(2, 0, -1),), ValueError, ["where=", "without step"]),
+    ((3,), (1,), ValueError, ["where=", "a slice"]),
+    ((3,), ("0:1",), ValueError, ["where=", "a slice"]),
+    ((-3,), (slice(0, 1),), ValueError, ["shape=-3", "the whole"]),
+    ((3.0,), (slice(0, 1),), TypeError, ["shape=3.0", "the whole"]),
+):
+    row(Stream(1).part, shape, where, error=error, words=words)
 for size, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError), ((2, 3), TypeError)):
     row(Stream(1).words, size, error=error, words=[f"size={size!r}"])
 for n, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), ("2", TypeError)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 from collections import Counter
@@ -14,22 +13,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, find, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from hypothesis.strategies import SearchStrategy
 
 import fpsim
-from fpsim import Accumulator, FloatArray, Format, NaNs, Order, Overflow, Rounding, Stochastic, spec
+from fpsim import Format, NaNs, spec
 from fpsim.strategies import (
-    accumulators,
     around,
-    arrays,
     codes,
     formats,
     near_ties,
-    operands,
-    overflows,
-    roundings,
     values,
 )
 

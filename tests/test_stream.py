@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fpsim
 from fpsim import Stochastic, Stream
+from fpsim.analysis.measure import measured_summary
 
 MASK = (1 << 32) - 1
 
@@ -103,6 +104,113 @@ def test_words_at_a_distance() -> None:
     for offset in (1, 4095, 4096, 4097, 131_071, 131_073, 262_143, 399_990):
         assert words[offset : offset + 10].tolist() == words_by_hand(9, offset, 10)
         assert np.array_equal(Stream(9, offset).words(399_999 - offset), words[offset:-1])
+
+
+# Parts of arrays ----------------------------------------------------------------------------------
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """A shape, and a part of it in slices of every kind."""
+    shape = tuple(draw(st.lists(st.integers(0, 6), max_size=4)))
+    ends = [sorted(draw(st.tuples(*[st.integers(0, n)] * 2))) for n in shape]
+    kinds = [
+        draw(
+            st.sampled_from(
+                [slice(a, b), slice(a, b, 1), slice(a - n, b) if a < n else slice(a, b)]
+            )
+        )
+        for (a, b), n in zip(ends, shape, strict=True)
+    ]
+    return shape, tuple(draw(st.sampled_from([kind, slice(None)])) for kind in kinds)
+
+
+@given(parts(), st.sampled_from([0, 3, 2**64 - 7]))
+@settings(max_examples=300, deadline=None)
+def test_words_of_parts(part: tuple[tuple[int, ...], tuple[slice, ...]], offset: int) -> None:
+    """Those that their elements have in the whole."""
+    shape, where = part
+    size = int(np.prod(shape))
+    whole = np.array([*words_by_hand(11, offset, size)], np.uint64).reshape(shape)[where]
+    stream = Stream(11, offset).part(shape, where)
+    assert stream.words(whole.size).tolist() == whole.ravel().tolist()
+    assert [int(stream.word_of(i)) for i in range(whole.size)] == [
+        (offset + int(i)) % 2**64 for i in np.arange(size).reshape(shape)[where].flat
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "where", "stretch"),
+    [
+        ((), (), None),
+        ((9,), np.s_[2:7,], None),
+        ((8, 9), np.s_[2:7, :], None),
+        ((8, 9), np.s_[2:3, 4:6], None),
+        ((8, 9), np.s_[2:7, 4:6], 2),
+        ((8, 9), np.s_[:, 4:5], 1),
+        ((5, 8, 9), np.s_[1:3, :, :], None),
+        ((5, 8, 9), np.s_[1:3, 2:8, :], 54),
+        ((5, 8, 9), np.s_[1:3, :, 2:8], 6),
+        ((5, 8, 9), np.s_[2:3, 2:8, :], None),
+        ((5, 1, 9), np.s_[1:3, :, :], None),
+        ((5, 8, 9), np.s_[1:1, 2:4, 2:8], None),
+    ],
+)
+def test_stretches_are_as_long_as_can_be(shape: Any, where: Any, stretch: int | None) -> None:
+    assert Stream(1).part(shape, where).stretch == stretch
+
+
+def of_all_kinds(x: Any, rng: Any) -> list[np.ndarray]:
+    """Results of everything that takes the stream of a part."""
+    a, b = np.empty(x.shape, np.uint8), np.empty(x.shape, np.uint8)
+    return [
+        fpsim.round(x, "e4m3", rounding="stochastic", rng=rng, flags=a),
+        fpsim.encode(x, "e3m2", rounding=Stochastic(32, "C"), rng=rng, flags=b),
+        fpsim.multiply(x, x, "e4m3", rounding=Stochastic(7), rng=rng),
+        fpsim.luq(x, rng=rng, maximum=4.0, samples=2),
+        fpsim.prune(x, 0.7, rng=rng),
+        fpsim.dither(x, 0.3, rng),
+        a,
+        b,
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(40, 50), (7, 11, 13), (3000, 300)])
+def test_parts_get_the_bits_of_the_whole(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    whole = of_all_kinds(x, Stream(5, 2**64 - 200))
+    for where in (
+        tuple(slice(n // 3, n // 2 + 1) for n in shape),
+        (*[slice(None)] * (x.ndim - 1), slice(2, None)),
+        (slice(1, None), *[slice(None)] * (x.ndim - 1)),
+    ):
+        stream = Stream(5, 2**64 - 200).part(shape, where)
+        for part in (x[where], x[where].copy(), np.asfortranarray(x[where])):
+            for got, want in zip(of_all_kinds(part, stream), whole, strict=True):
+                assert np.array_equal(got, want[where])
+    error = measured_summary(x[where], "e4m3", rounding="stochastic", rng=stream)
+    rounded = fpsim.round(
+        x.astype(np.float64), "e4m3", rounding="stochastic", rng=Stream(5, 2**64 - 200)
+    )
+    lost = np.abs(rounded - x)[where] / np.abs(x[where])
+    assert error.relative == pytest.approx(lost.mean(), rel=1e-9)
+
+
+def test_a_part_serves_its_own_shape_alone() -> None:
+    part = Stream(1).part((8, 9), np.s_[:, 2:4])
+    with pytest.raises(ValueError, match=r"rng.*shape \(8, 2\).*\(2, 8\)"):
+        fpsim.round(np.ones((2, 8)), "e4m3", rounding="stochastic", rng=part)
+    for call in (
+        lambda: fpsim.nm_sparsify(np.ones((8, 2)), 1, 2, rng=part),
+        lambda: fpsim.matmul(
+            np.ones((8, 2)), np.ones((2, 2)), fpsim.Accumulator("e4m3", "stochastic"), rng=part
+        ),
+        lambda: fpsim.result(rounding="stochastic", rng=part).__enter__(),
+        lambda: part.part((8, 2), np.s_[:, :1]),
+    ):
+        with pytest.raises(ValueError, match="part"):
+            call()
 
 
 # Stochastic rounding uses these words -----------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from fpsim.analysis.error import ErrorSummary, Metric, parse_metric
 from fpsim.arguments import positive
 from fpsim.cast import round
 from fpsim.format import Format
-from fpsim.inputs import chunks, real_array
+from fpsim.inputs import chunks, is_dask, real_array
 from fpsim.kernels import statistics
 from fpsim.rounding import Overflow, Rounding, Stochastic, parse_overflow, parse_rounding
 from fpsim.stream import Stream
@@ -80,23 +82,105 @@ def measured_summary(
     >>> measured_summary([0.1, 1.0, 100.0], "float4_e2m1fn").underflow
     0.3333333333333333
     """
-    fmt, mode, rule = Format.parse(fmt), parse_rounding(rounding), parse_overflow(overflow)
-    fmt.require_binary64()
-    scale = positive("scale", scale)
+    (summary,) = measured_summaries(
+        x, [(fmt, scale)], rounding=rounding, overflow=overflow, rng=rng
+    )
+    return summary
+
+
+def measured_summaries(
+    x: ArrayLike,
+    choices: Sequence[tuple[Any, float]],
+    *,
+    rounding: Rounding | Stochastic | str = "ties_to_even",
+    overflow: Overflow | str = "saturate",
+    rng: Any = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[ErrorSummary]:
+    """`measured_summary` for several pairs of format and scale, from one pass.
+
+    `progress` is called with the number of elements done since the last call, for every pair.
+
+    Examples
+    --------
+    >>> from fpsim.analysis.measure import measured_summaries
+    >>> pair = measured_summaries([0.1, 1.0, 100.0], [("e2m1f", 1.0), ("e3m0f", 2.0)])
+    >>> [summary.underflow for summary in pair]
+    [0.3333333333333333, 0.0]
+    """
+    mode, rule = parse_rounding(rounding), parse_overflow(overflow)
+    trials = [_Trial.of(fmt, scale, mode, rule) for fmt, scale in choices]
+    size, totals = _totals(x, trials, rng, progress)
+    return [_summary(total, size) for total in totals]
+
+
+_Sums = tuple[int, "NDArray[np.float64]"]  # (k, sums of `statistics.error_sums` in units of 2**k)
+# Sums of first powers carry 2**k, of second powers 4**k; counts and ratios nothing.
+_POWERS = np.array([0, 0, 1, 1, 2, 2, 2, 2, 0, 0])
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A format to be tried, and how."""
+
+    fmt: Format
+    scale: float
+    mode: Rounding | Stochastic
+    rule: Overflow
+    past: float  # magnitudes above it round past the range
+
+    @classmethod
+    def of(cls, fmt: Any, scale: Any, mode: Rounding | Stochastic, rule: Overflow) -> _Trial:
+        fmt = Format.parse(fmt)
+        fmt.require_binary64()
+        limit = float(fmt.max)
+        past = limit + float(fmt.ulp(limit)) / 2 if mode in _NEAREST else limit
+        return cls(fmt, positive("scale", scale), mode, rule, past)
+
+    def sums(self, x: NDArray[np.float64], draw: Stream | None) -> _Sums:
+        """The sums over a part of an array."""
+        # Elements that are left out become 0, so that random bits keep their places and a
+        # format without NaN takes no offence.
+        y = np.empty_like(x)
+        kernels.compiled(statistics.scaled, _F64, _F64)(x, y, self.scale)
+        q = round(y, self.fmt, rounding=self.mode, overflow=self.rule, rng=draw)
+        k = int(np.frexp(max(np.max(y), -np.min(y)))[1])
+        sums = np.zeros(10)
+        kernels.compiled(statistics.error_sums, _F64, _F64)(x, y, q, self.past, k, sums)
+        return k, sums
+
+
+def _totals(
+    x: ArrayLike,
+    trials: Sequence[_Trial],
+    rng: Any = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[int, list[_Sums]]:
+    """(the size of an array, the sums over all of it for each trial)."""
+    random = isinstance(trials[0].mode, Stochastic)
+    if is_dask(x):
+        from fpsim.dask import reduce_chunks
+
+        every = progress and (lambda done: progress(done * len(trials)))
+        whole = Stream.of(rng) if random else None
+        size, totals = reduce_chunks(_totals, x, _both, whole, every, trials=trials)
+        return size, totals
     array, _ = real_array("x", x)
-    stream = Stream.of(rng, array.shape) if isinstance(mode, Stochastic) else None
-    limit = float(fmt.max)
-    past = limit + float(fmt.ulp(limit)) / 2 if mode in _NEAREST else limit
-    parts: list[tuple[int, NDArray[np.float64]]] = []
+    stream = Stream.of(rng, array.shape) if random else None
+    stretch = None if stream is None else stream.stretch
+    parts: list[list[_Sums]] = [[] for _ in trials]
 
     def work(start: int, stop: int) -> None:
-        for (values,), first in chunks([(array, _F64)], start, stop):
-            draw = None if stream is None else Stream(stream.seed, stream.offset + first)
+        for (values,), first in chunks([(array, _F64)], start, stop, stretch=stretch):
+            draw = None if stream is None else Stream(stream.seed, int(stream.word_of(first)))
             with np.errstate(over="ignore", invalid="ignore"):
-                parts.append(_sums(values, fmt, scale, mode, rule, draw, past))
+                for trial, sums in zip(trials, parts, strict=True):
+                    sums.append(trial.sums(values, draw))
+        if progress is not None:
+            progress((stop - start) * len(trials))
 
     over_chunks(array.size, work, chunk=_CHUNK)
-    return _summary(parts, array)
+    return array.size, [_total(sums) for sums in parts]
 
 
 def summary_between(x: ArrayLike, q: ArrayLike, past: float = math.inf) -> ErrorSummary:
@@ -133,43 +217,27 @@ def summary_between(x: ArrayLike, q: ArrayLike, past: float = math.inf) -> Error
             parts.append((k, sums))
 
     over_chunks(array.size, work, chunk=_CHUNK)
-    return _summary(parts, array)
+    return _summary(_total(parts), array.size)
 
 
-def _sums(
-    x: NDArray[np.float64],
-    fmt: Format,
-    scale: float,
-    mode: Rounding | Stochastic,
-    rule: Overflow,
-    draw: Stream | None,
-    past: float,
-) -> tuple[int, NDArray[np.float64]]:
-    """(k, sums) of one chunk: the sums of `statistics.error_sums` in units of 2**k."""
-    # Elements that are left out become 0, so that random bits keep their places and a format
-    # without NaN takes no offence.
-    y = np.empty_like(x)
-    kernels.compiled(statistics.scaled, _F64, _F64)(x, y, scale)
-    q = round(y, fmt, rounding=mode, overflow=rule, rng=draw)
-    k = int(np.frexp(max(np.max(y), -np.min(y)))[1])
-    sums = np.zeros(10)
-    kernels.compiled(statistics.error_sums, _F64, _F64)(x, y, q, past, k, sums)
-    return k, sums
-
-
-def _summary(parts: list[tuple[int, NDArray[np.float64]]], array: NDArray[Any]) -> ErrorSummary:
+def _total(parts: list[_Sums]) -> _Sums:
     parts = [(k, sums) for k, sums in parts if sums[0]]
-    if not parts:
+    top = max((k for k, _ in parts), default=0)
+    scaled = [np.ldexp(sums, _POWERS * (k - top)) for k, sums in parts] or [np.zeros(10)]
+    return top, np.array([math.fsum(column) for column in zip(*scaled, strict=True)])
+
+
+def _both(one: tuple[int, list[_Sums]], other: tuple[int, list[_Sums]]) -> tuple[int, list[_Sums]]:
+    totals = [_total(list(pair)) for pair in zip(one[1], other[1], strict=True)]
+    return one[0] + other[0], totals
+
+
+def _summary(total: _Sums, size: int) -> ErrorSummary:
+    count, relative, y, error, yy, ee, qy, qq, flushed, past = total[1].tolist()
+    if not count:
         raise ValueError(
-            f"x has no finite nonzero element ({array.size} elements); give data with at least one"
+            f"x has no finite nonzero element ({size} elements); give data with at least one"
         )
-    top = max(k for k, _ in parts)
-    # Sums of first powers carry 2**k, of second powers 4**k; counts and ratios nothing.
-    powers = np.array([0, 0, 1, 1, 2, 2, 2, 2, 0, 0])
-    scaled = [np.ldexp(sums, powers * (k - top)) for k, sums in parts]
-    count, relative, y, error, yy, ee, qy, qq, flushed, past = (
-        math.fsum(column) for column in zip(*scaled, strict=True)
-    )
     if not math.isfinite(error):
         nmse, cosine, bias, relative = math.inf, math.nan, math.inf, math.inf
     elif yy == 0:  # every product with the scale underflowed: all is lost

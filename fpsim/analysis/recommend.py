@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from fpsim import reprs
 from fpsim.analysis.error import (
+    ErrorSummary,
     Metric,
     best_scale,
     closed_form_error,
@@ -22,7 +23,7 @@ from fpsim.analysis.lognormal import (
     USABLE_KS,
     Lognormal,
 )
-from fpsim.analysis.measure import measured_summary
+from fpsim.analysis.measure import measured_summaries
 from fpsim.analysis.pruning import empirical_pruning_threshold, empirical_sparsity
 from fpsim.analysis.sketch import Sketch
 from fpsim.analysis.table import candidate_rows, columns, tensor_rows
@@ -465,20 +466,20 @@ def _for_tensor(
     if sketch is None:
         sketch = x if isinstance(x, Sketch) else Sketch.of(x, progress)
     fit = Lognormal.fit(sketch)
-    answers = []
-    for plan in plans:
-        answer = _decided(fit, sketch, plan)
-        if not isinstance(x, Sketch):
-            emulated = []
-            for candidate in answer.candidates[:_EMULATED]:
-                measured = measured_summary(
-                    x, candidate.format, candidate.scale, overflow=plan.overflow
-                )
-                emulated.append(replace(candidate, measured=measured.value(plan.metric)))
-                progress(sketch.size)
-            answer = replace(answer, candidates=(*emulated, *answer.candidates[_EMULATED:]))
-        answers.append(answer)
-    return answers
+    answers = [_decided(fit, sketch, plan) for plan in plans]
+    if isinstance(x, Sketch):
+        return answers
+    best = [candidate for answer in answers for candidate in answer.candidates[:_EMULATED]]
+    choices = [(candidate.format, candidate.scale) for candidate in best]
+    summaries = iter(measured_summaries(x, choices, overflow=plans[0].overflow, progress=progress))
+    return [_emulated(answer, summaries) for answer in answers]
+
+
+def _emulated(answer: Recommendation, summaries: Iterator[ErrorSummary]) -> Recommendation:
+    """With the next summaries as what was measured of the best candidates."""
+    best, others = answer.candidates[:_EMULATED], answer.candidates[_EMULATED:]
+    measured = (replace(c, measured=next(summaries).value(answer.metric)) for c in best)
+    return replace(answer, candidates=(*measured, *others))
 
 
 def _decided(fit: Lognormal, sketch: Sketch, plan: _Plan) -> Recommendation:

@@ -1,6 +1,7 @@
 """Dithered backprop: gradients rounded at random to multiples of a step.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.dither, nonfinite.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis.dither,
+nonfinite, dask.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from fpsim.analysis.dither import step_or_scale
 from fpsim.arguments import boolean, choice, integer
 from fpsim.cast import round as round_to
 from fpsim.format import Format
-from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, rule_for_codes, settle
-from fpsim.inputs import F32, F64, chunks, real_array, signed_format
+from fpsim.gradients.nonfinite import NonFinite, extremes, rule_for_codes, settle
+from fpsim.inputs import F32, F64, chunks, is_dask, real_array, signed_format
 from fpsim.kernels import dither as loops
 from fpsim.kernels.statistics import integer_moments
 from fpsim.stream import Stream
@@ -126,7 +127,17 @@ def dither(
     """
     rule = choice("nonfinite", nonfinite, NonFinite)
     full = boolean("full", full)
-    result = _dither(x, step, scale, rng, rule, None)
+    given, relative = step_or_scale(step, scale)
+    if is_dask(x):
+        from fpsim.dask import map_chunks, refuse, tried
+
+        refuse(full=full)
+        stream = Stream.of(rng)
+        tried(dither, x, stream, step=step, scale=scale, nonfinite=rule)
+        if relative:
+            given *= _deviation(x, *extremes(x, rule), rule)
+        return map_chunks(_dither_by, x, stream, step=given, rule=rule)
+    result = _dither(x, given, relative, rng, rule, None)
     return result if full else result.values
 
 
@@ -174,29 +185,30 @@ def dither_encode(
     """
     remedy = "give how many bits the integers have with their sign, 2 to 32"
     bits = integer("bits", bits, 2, 32, remedy)
-    return _dither(x, step, scale, rng, rule_for_codes(nonfinite), bits)
+    rule = rule_for_codes(nonfinite)
+    return _dither(x, *step_or_scale(step, scale), rng, rule, bits)
+
+
+def _dither_by(x: ArrayLike, step: float, rule: NonFinite, rng: Any) -> Any:
+    """By a step that may be 0."""
+    return _dither(x, step, False, rng, rule, None).values
 
 
 def _dither(
     x: ArrayLike,
-    step: float | None,
-    scale: float | None,
+    given: float,
+    relative: bool,
     rng: Any,
     rule: NonFinite,
     bits: int | None,
 ) -> Dithered:
-    given, relative = step_or_scale(step, scale)
     array, own = real_array("x", x)
     fmt = signed_format("x", own)
-    lanes = F64 if own == F64 else F32
     stream = Stream.of(rng, array.shape)
-    largest, bad = extremes(array, lanes)
-    if bad and rule is NonFinite.raise_:
-        raise nonfinite_error(array)
-    counted = array.size - (bad if rule is NonFinite.propagate else 0)
+    largest, bad = extremes(array, rule)
     name = f"scale={given!r}: step" if relative else "step"
     if relative:
-        given *= _deviation(array, lanes, largest, counted)
+        given *= _deviation(array, largest, bad, rule)
     step = _rounded(given, own, name)
     if largest:
         _check_range(largest, step, own, name, bits)
@@ -205,6 +217,7 @@ def _dither(
         dtype = np.dtype(np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32)
     out = np.empty(array.shape, dtype)
     zeros = _run(array, out, step, fmt, rule if bad else None, stream)
+    counted = array.size - (bad if rule is NonFinite.propagate else 0)
     return Dithered(
         values=out[()] if bits is None else None,
         codes=None if bits is None else out[()],
@@ -214,8 +227,8 @@ def _dither(
     )
 
 
-def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count: int) -> float:
-    """The standard deviation (ddof 0), with what is not finite as zero.
+def _deviation(x: Any, largest: float, bad: int, rule: NonFinite) -> float:
+    """The standard deviation (ddof 0) of an array with these extremes.
 
     Elements are taken as integers of `_UNITS` bits, so that the sums are exact and the same for
     any order, chunks and threads.
@@ -223,6 +236,22 @@ def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count:
     if not largest:
         return 0.0
     exponent = math.frexp(largest)[1]
+    count = int(x.size) - (bad if rule is NonFinite.propagate else 0)
+    total, low, high = _moments(x, exponent)
+    variance = count * ((high << 32) + low) - total**2  # times count squared
+    return float(
+        Fraction(math.isqrt(variance << 128), count << 64) * Fraction(2) ** (exponent - _UNITS)
+    )
+
+
+def _moments(x: Any, exponent: int) -> tuple[int, ...]:
+    """The sums of `integer_moments`, in units of ``2**(exponent - _UNITS)``."""
+    if is_dask(x):
+        from fpsim.dask import reduce_chunks
+
+        return tuple(reduce_chunks(_moments, x, _sums, exponent=exponent))
+    array, own = real_array("x", x)
+    lanes = F64 if own == F64 else F32
     unit = 2.0 ** ((_UNITS - exponent) // 2)
     more = 2.0 ** (_UNITS - exponent - (_UNITS - exponent) // 2)
     kernel = kernels.compiled(integer_moments, lanes, _I64)
@@ -234,11 +263,11 @@ def _deviation(array: NDArray[Any], lanes: np.dtype[Any], largest: float, count:
             kernel(values, unit, more, parts[-1])
 
     over_chunks(array.size, work)
-    total, low, high = (sum(int(part[k]) for part in parts) for k in range(3))
-    variance = count * ((high << 32) + low) - total**2  # times count squared
-    return float(
-        Fraction(math.isqrt(variance << 128), count << 64) * Fraction(2) ** (exponent - _UNITS)
-    )
+    return tuple(sum(int(part[k]) for part in parts) for k in range(3))
+
+
+def _sums(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 def _rounded(step: float, own: np.dtype[Any], name: str) -> float:

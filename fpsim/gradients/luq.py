@@ -1,6 +1,7 @@
 """LUQ: logarithmic unbiased quantisation of gradients to 2 to 5 bits, and what it costs.
 
-Imports arguments, inputs, cast, format, stream, threads, kernels, analysis, nonfinite.
+Imports arguments, inputs, cast, format, stream, threads, kernels, analysis,
+nonfinite, dask.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from fpsim.arguments import boolean, choice, integer, positive, real
 from fpsim.cast import decode
 from fpsim.cast import round as round_to
 from fpsim.format import Format
-from fpsim.gradients.nonfinite import NonFinite, extremes, nonfinite_error, rule_for_codes, settle
-from fpsim.inputs import F32, F64, chunks, real_array, signed_format
+from fpsim.gradients.nonfinite import NonFinite, extremes, rule_for_codes, settle
+from fpsim.inputs import F32, F64, chunks, is_dask, real_array, signed_format
 from fpsim.kernels import luq as loops
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
@@ -111,8 +112,7 @@ class HindsightMax:
 
     def update(self, x: ArrayLike) -> HindsightMax:
         """The estimate once x has been seen; its NaN and infinities are left out."""
-        array, own = real_array("x", x)
-        seen, _ = extremes(array, F64 if own == F64 else F32)
+        seen, _ = extremes(x, NonFinite.skip)
         if self.maximum is None:
             return HindsightMax(self.eta, seen)
         return HindsightMax(self.eta, (1 - self.eta) * seen + self.eta * self.maximum)
@@ -205,6 +205,22 @@ def luq(
     samples = integer("samples", samples, 1, _MOST_SAMPLES)
     rule = choice("nonfinite", nonfinite, NonFinite)
     full = boolean("full", full)
+    if is_dask(x):
+        from fpsim.dask import map_chunks, refuse, tried
+
+        refuse(full=full)
+        options: dict[str, Any] = {
+            "exponent_bits": bits,
+            "samples": samples,
+            "levels": levels,
+            "power_of_two": power_of_two,
+            "nonfinite": rule,
+        }
+        stream = Stream.of(rng)
+        tried(luq, x, stream, maximum=maximum, **options)
+        if maximum is None:
+            maximum = extremes(x, rule)[0] or None  # of zeros alone, each chunk finds as much
+        return map_chunks(luq, x, stream, maximum=maximum, **options)
     result = _luq(x, bits, samples, rng, maximum, levels, power_of_two, rule, codes=False)
     return result if full else result.values
 
@@ -268,9 +284,7 @@ def _luq(
     array, own = real_array("x", x)
     lanes = F64 if own == F64 else F32
     stream = Stream.of(rng, array.shape)
-    largest, nonfinite = extremes(array, lanes)
-    if nonfinite and rule is NonFinite.raise_:
-        raise nonfinite_error(array)
+    largest, nonfinite = extremes(array, rule)
     limit = largest if maximum is None else maximum
     alpha = _alpha(limit, count, own, power_of_two, "x" if maximum is None else "maximum")
     fmt = luq_format(bits) if count < 1 << bits and samples == 1 else None

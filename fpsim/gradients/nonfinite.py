@@ -1,6 +1,6 @@
 """NaN and infinities in gradients: what to do with them, and finding them.
 
-Imports arguments, inputs, threads, kernels.
+Imports arguments, inputs, threads, kernels, dask.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from fpsim import kernels
 from fpsim.arguments import choice
-from fpsim.inputs import chunks
+from fpsim.inputs import F32, F64, chunks, is_dask, real_array
 from fpsim.kernels.statistics import largest_magnitude
 from fpsim.threads import over_chunks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 
 class NonFinite(StrEnum):
@@ -57,8 +57,25 @@ def settle(values: NDArray[Any], results: NDArray[Any], rule: NonFinite) -> int:
     return int(np.count_nonzero(bad))
 
 
-def extremes(x: NDArray[Any], lanes: np.dtype[Any]) -> tuple[float, int]:
-    """(the largest finite magnitude, how many elements are not finite)."""
+def extremes(x: ArrayLike, rule: NonFinite) -> tuple[float, int]:
+    """(the largest finite magnitude, how many elements are not finite); raises as the rule says."""
+    if is_dask(x):
+        from fpsim.dask import reduce_chunks
+
+        largest, bad = reduce_chunks(extremes, x, _of_both, rule=rule)
+        return largest, bad
+    array, own = real_array("x", x)
+    largest, bad = _extremes(array, F64 if own == F64 else F32)
+    if bad and rule is NonFinite.raise_:
+        raise nonfinite_error(array)
+    return largest, bad
+
+
+def _of_both(one: tuple[float, int], other: tuple[float, int]) -> tuple[float, int]:
+    return max(one[0], other[0]), one[1] + other[1]
+
+
+def _extremes(x: NDArray[Any], lanes: np.dtype[Any]) -> tuple[float, int]:
     uint = np.dtype(np.uint64 if lanes.itemsize == 8 else np.uint32)
     mask = uint.type((1 << (8 * uint.itemsize - 1)) - 1)
     infinity = int(np.array(np.inf, lanes).view(uint))

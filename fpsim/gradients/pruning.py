@@ -1,6 +1,7 @@
 """Stochastic pruning of gradients, and its deterministic twin.
 
-Imports arguments, inputs, cast, stream, threads, kernels, analysis, nonfinite.
+Imports arguments, inputs, cast, stream, threads, kernels, analysis,
+nonfinite, dask.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fpsim.analysis.sketch import Sketch
 from fpsim.arguments import boolean, choice
 from fpsim.cast import round as round_to
 from fpsim.gradients.nonfinite import NonFinite, nonfinite_error, settle
-from fpsim.inputs import F32, F64, chunks, real_array, signed_format
+from fpsim.inputs import F32, F64, chunks, is_dask, real_array, signed_format
 from fpsim.kernels import pruning as loops
 from fpsim.stream import Stream
 from fpsim.threads import over_chunks
@@ -142,6 +143,16 @@ def prune(
     target, wanted = one_target(threshold=threshold, sparsity=sparsity)
     if fit is not None:
         fit = checked_source("fit", fit)
+    if is_dask(x):
+        from fpsim.dask import map_chunks, reduce_chunks, refuse, tried
+
+        refuse(full=full)
+        draw = None if how is Pruning.deterministic and rng is None else Stream.of(rng)
+        sample = tried(prune, x, draw, threshold=threshold, sparsity=sparsity, method=how, fit=fit)
+        if target == "sparsity":
+            whole = fit or reduce_chunks(_seen, x, Sketch.merge, rule=rule)
+            threshold = _threshold_of(whole, wanted, how, sample.dtype)
+        return map_chunks(prune, x, draw, threshold=threshold, method=how, nonfinite=rule)
     array, own = real_array("x", x)
     signed_format("x", own)
     unused = how is Pruning.deterministic and rng is None
@@ -151,9 +162,7 @@ def prune(
     source = seen if fit is None else fit
     if by_share:
         assert source is not None
-        limit = _rounded(
-            _threshold_for(source, wanted, how), own, f"{target}={wanted!r}: threshold"
-        )
+        limit = _threshold_of(source, wanted, how, own)
     else:
         limit = _rounded(wanted, own, target)
     out = np.empty(array.shape, own)
@@ -236,6 +245,13 @@ def _run(
 
 
 # Thresholds and shares ----------------------------------------------------------------------------
+
+
+def _threshold_of(
+    source: Lognormal | Sketch, sparsity: float, how: Pruning, own: np.dtype[Any]
+) -> float:
+    name = f"sparsity={sparsity!r}: threshold"
+    return _rounded(_threshold_for(source, sparsity, how), own, name)
 
 
 def _threshold_for(source: Lognormal | Sketch, sparsity: float, how: Pruning) -> float:

@@ -127,6 +127,8 @@ def _accumulator(
     block_fmt = maybe(order is Order.blocked, others)
     bits, alignment = draw(st.integers(0, _MOST_KEPT)), draw(st.sampled_from(_ALIGNMENTS))
     operands = maybe(order is _ALIGNED, narrow)
+    if any(f is not None and f.emax > fmt.emax for f in (product, block_fmt)):
+        overflow = Overflow.saturate  # a sum that does not hold what it adds is refused otherwise
     shape: dict[str, Any] = {"order": order, "product": product}
     if order is _ALIGNED:
         shape = {"block": block, "alignment_bits": bits, "alignment": alignment}
