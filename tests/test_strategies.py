@@ -1,4 +1,4 @@
-"""fpsim.strategies: each strategy keeps its promises, draws what it says, and shrinks as it says."""
+"""fpsim.strategies: each keeps its promises, draws what it says, and shrinks as it says."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import pytest
 
 import fpsim
 from fpsim.analysis.measure import measured_summary
-from fpsim.threads import over_chunks
+from fpsim.threads import alone, over_chunks
 
 LIMIT = 120  # seconds; a pass takes a few
 HAS_FORK = hasattr(os, "fork")
@@ -120,6 +120,25 @@ def test_so_many_threads_work_as_are_asked_for_and_no_more() -> None:
     over_chunks(1000, work, chunk=1)
     assert len(seen) == 4
     assert threading.get_ident() in seen
+
+
+@pytest.mark.usefixtures("_threads")
+def test_alone() -> None:
+    """For callers with threads of their own; and afterwards as before."""
+    fpsim.set_num_threads(4)
+    seen = set()
+
+    def work(start: int, stop: int) -> None:
+        seen.add(threading.get_ident())
+        time.sleep(0.001)
+
+    with alone():
+        with alone():
+            over_chunks(20, work, chunk=1)
+        over_chunks(20, work, chunk=1)
+    assert seen == {threading.get_ident()}
+    over_chunks(100, work, chunk=1)
+    assert len(seen) > 1
 
 
 @pytest.mark.usefixtures("_threads")

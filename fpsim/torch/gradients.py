@@ -289,9 +289,5 @@ def _recorded(
         largest=sketch.largest,
         fit=Lognormal.fit(sketch) if some else None,
         sparsity=1 - float(np.count_nonzero(q)) / x.size,
-        error=summary_between(x, q, past=extremes(q, _lanes(q))[0]) if some else None,
+        error=summary_between(x, q, past=extremes(q, NonFinite.skip)[0]) if some else None,
     )
-
-
-def _lanes(x: NDArray[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float64 if x.dtype.itemsize == 8 else np.float32)
