@@ -626,7 +626,7 @@ def test_accumulation_names_what_it_sums_with() -> None:
     ]
     assert legend(plot.accumulation(a, a, every))[:5] == [
         "bfloat16",
-        "binary16, blocks of 4, in bfloat16",
+        "binary32, blocks of 4, in bfloat16",
         "binary16, products in binary16, stochastic",
         "e8m13, 32 terms aligned to 13 bits, toward zero",
         "binary16, kahan, toward zero",

@@ -149,8 +149,8 @@ def test_long_sets_are_cut_and_say_so() -> None:
 def test_large_arrays_print_as_numpy_does(shape: tuple[int, ...]) -> None:
     x = fpsim.round(np.random.default_rng(3).normal(size=shape), "e4m3")
     array = fpsim.array(x, "e4m3")
-    whole = np.array2string(x, separator=", ", prefix="FloatArray(")
-    assert repr(array) == f"FloatArray({whole}, fmt=e4m3)"
+    whole = np.array2string(x, separator=", ", prefix="array(", floatmode="unique")
+    assert repr(array) == f"array({whole}, fmt='e4m3')"
     assert np.array2string(x) in array._repr_html_()
 
 
