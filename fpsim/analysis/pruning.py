@@ -73,7 +73,7 @@ def expected_pruning(
 ) -> PruningExpectation:
     """Zeros and error of `prune` under a fit, or for the data of a sketch.
 
-    Below the threshold alpha, |x| has the variance ``|x| (alpha - |x|)`` and becomes zero with
+    Below the threshold alpha, an element has variance ``|x| (alpha - |x|)`` and becomes zero with
     probability ``1 - |x| / alpha`` (Chmiel et al., arXiv 2006.08173). For a lognormal see
     `Lognormal.sparsity`, `Lognormal.pruning_nmse` and `Lognormal.pruning_cosine`; with a sketch
     the means are exact up to the cell that holds the threshold.
@@ -85,7 +85,7 @@ def expected_pruning(
         One of them: the threshold itself, or the one that gives this share of zeros, from 0 to
         below 1 with those already there; or this cosine (truncated, if that is asked for).
     truncated_at : float, optional
-        With a `Lognormal`: standard deviations of ln|x| beyond which data hold nothing, about
+        With a `Lognormal`: standard deviations of the logarithm beyond which data hold nothing, about
         2.7 for real gradients.
 
     Returns

@@ -118,7 +118,7 @@ def prune(
 
     Notes
     -----
-    The probability is |x| / threshold, compared with the random word without rounding: the mean
+    The probability is ``|x| / threshold``, compared with the random word without rounding: the mean
     is exact to 2**-64 of the threshold.
 
     Raises

@@ -157,7 +157,7 @@ def candidates(recommendation: Recommendation, ax: Axes | None = None) -> Axes:
     >>> from fpsim import plot
     >>> ax = plot.candidates(fpsim.recommend([0.1, 1.0, 3.0, 50.0], bits=5))
     >>> [label.get_text() for label in ax.get_yticklabels()]
-    ['e4m0f', 'e3m1f', 'e2m2f', 'e1m3f']
+    ['e3m1f', 'e4m0f', 'e2m2f', 'e1m3f']
     """
     if not isinstance(recommendation, Recommendation):
         raise TypeError(
