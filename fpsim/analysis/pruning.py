@@ -85,8 +85,8 @@ def expected_pruning(
         One of them: the threshold itself, or the one that gives this share of zeros, from 0 to
         below 1 with those already there; or this cosine (truncated, if that is asked for).
     truncated_at : float, optional
-        With a `Lognormal`: standard deviations of the logarithm beyond which data hold nothing, about
-        2.7 for real gradients.
+        With a `Lognormal`: standard deviations of the logarithm beyond which data hold nothing,
+        about 2.7 for real gradients.
 
     Returns
     -------
