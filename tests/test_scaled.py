@@ -128,6 +128,14 @@ def test_dtypes(dtype: Any) -> None:
     np.testing.assert_array_equal(found, (wide / rounding.current).astype(dtype))
 
 
+def test_a_narrow_dtype_does_not_bind_the_scale() -> None:
+    """The scaled format has values that float16 lacks; those that come out, it has."""
+    x = np.array([2.0**-18, -7.0 * 2.0**-21, 2.0**-24], np.float16)
+    rounding = ScaledRounding("e5m0f", "maximum")
+    assert rounding(x).tolist() == [2.0**-18, -(2.0**-18), 2.0**-24]
+    assert rounding.current == 2.0**34
+
+
 def test_stochastic_rounding_draws_from_its_stream() -> None:
     x = lognormal(1000)
     rounding = ScaledRounding("e4m1f", 2.0**16, rounding="stochastic")
@@ -182,6 +190,8 @@ def test_summary_between_against_plain_sums() -> None:
     assert found.cosine == pytest.approx(cosine, rel=1e-12)
     assert found.underflow == pytest.approx(np.mean(b == 0), rel=1e-12)
     assert found.overflow == pytest.approx(np.mean(a > past), rel=1e-12)
+    wide = summary_between([np.nan, np.inf, 0.0, 2.0**1000, 2.0**-1000], [1, 1, 1, 2.0**999, 0.0])
+    assert (wide.relative, wide.nmse, wide.underflow) == (0.75, 0.25, 0.5)
     measured = fpsim.analysis.measure.measured_summary(x, "e2m1f", 2.0**15)
     q[5] = -q[5]
     again = summary_between(x, q, float(np.inf))

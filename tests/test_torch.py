@@ -240,12 +240,14 @@ def test_conv2d_sums_every_window_in_order(options: dict[str, Any]) -> None:
     [
         *CONVOLUTIONS,
         {"padding": "same", "dilation": 2},
+        {"padding": "same"},  # one zero more after than before
         {"padding": "valid"},
         {"stride": (2, 1), "padding": (0, 3)},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("backward", [None, DOUBLE])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_conv2d_and_its_gradients_are_pytorchs(
     options: dict[str, Any], backward: fpsim.Accumulator | None
 ) -> None:
